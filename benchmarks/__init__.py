@@ -1,0 +1,1 @@
+"""rarefy against its peers, side by side on this machine, as ratios."""

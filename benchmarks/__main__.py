@@ -1,0 +1,64 @@
+"""Run every benchmark, print the table and write ``benchmarks/results.json``.
+
+    python -m benchmarks [NAME...]
+
+Each module here offers ``rows()``: a list of ``{"name", "peer", "ours", "theirs", "unit", "ratio",
+"goal"}``; a ratio above 1 means ours is better, ``goal`` is the ratio we hold ourselves to. With
+names, only those modules run, and their rows replace the old ones in the results.
+"""
+
+import importlib
+import json
+import pkgutil
+import sys
+from pathlib import Path
+
+from rarefy.evidence import environment
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).parent / "results.json"
+
+
+def main(names: list[str]) -> int:
+    """Run the named benchmark modules (all of them without names); 1 if a goal is missed."""
+    known = [m.name for m in pkgutil.iter_modules([str(RESULTS.parent)]) if m.name[0] != "_"]
+    if unknown := sorted(set(names) - set(known)):
+        sys.stderr.write(f"no benchmark named {', '.join(unknown)}: {', '.join(known)}\n")
+        return 2
+    machine = environment()
+    rows = []
+    for name in names or known:
+        module = importlib.import_module(f"benchmarks.{name}")
+        rows += [row | {"machine": machine} for row in module.rows()]
+    kept = json.loads(RESULTS.read_text()) if names and RESULTS.exists() else []
+    replaced = {row["name"].split(".")[0] for row in rows}
+    rows = [row for row in kept if row["name"].split(".")[0] not in replaced] + rows
+    RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
+    Console().print(_table(rows))
+    return int(any(row["goal"] is not None and row["ratio"] < row["goal"] for row in rows))
+
+
+def _table(rows: list[dict]) -> Table:
+    table = Table(title="rarefy beside its peers (ratio > 1: ours is better)")
+    for column in ("benchmark", "peer", "unit"):
+        table.add_column(column)
+    for column in ("ours", "theirs", "ratio", "goal"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        goal = row["goal"]
+        met = goal is None or row["ratio"] >= goal
+        table.add_row(
+            row["name"],
+            row["peer"],
+            row["unit"],
+            f"{row['ours']:.3g}",
+            f"{row['theirs']:.3g}",
+            f"[{'green' if met else 'red'}]{row['ratio']:.2f}[/]",
+            "" if goal is None else f"{goal:g}",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

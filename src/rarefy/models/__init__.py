@@ -1,0 +1,20 @@
+"""Language models: opening the shipped one or a user's folder, and measuring them.
+
+``opening``     :func:`open_model`, :func:`decoder_layers`;
+``evaluate``    loss, perplexity, bits per byte on token windows;
+``shipped/``    the models in the package, each with its model card;
+``train_code``  how the code model was trained.
+"""
+
+from rarefy.models.evaluate import bits_per_byte, perplexity, token_losses
+from rarefy.models.opening import SHIPPED, LanguageModel, decoder_layers, open_model
+
+__all__ = [
+    "SHIPPED",
+    "LanguageModel",
+    "bits_per_byte",
+    "decoder_layers",
+    "open_model",
+    "perplexity",
+    "token_losses",
+]
