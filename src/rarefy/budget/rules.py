@@ -160,7 +160,7 @@ class ErdosRenyiKernel(ShapeRule):
     Examples
     --------
     >>> ErdosRenyiKernel()({"conv": (16, 4, 3, 3), "fc": (10, 16)}, density=0.5)
-    {'conv': 234, 'fc': 134}
+    {'conv': 208, 'fc': 160}
     """
 
     power: float = 1.0

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from rarefy.budget.rules import check_density, check_floor, check_reachable
 
-Scores = Mapping[str, torch.Tensor] | Mapping[str, np.ndarray]
+Scores = Mapping[str, torch.Tensor | np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def lamp_scores(weights: Scores) -> dict[str, np.ndarray]:
         score = np.empty_like(square)
         # an all-zero layer has nothing to lose
         score[descending] = square[descending] / np.where(left > 0, left, 1.0)
-        scores[name] = score.reshape(np.shape(weight))
+        scores[name] = score.reshape(tuple(weight.shape))
     return scores
 
 
