@@ -2,9 +2,9 @@
 
 A journal is a JSON-lines file. Its first line says what is being measured (paper, version, scale,
 device, options); each further line is one finished (arm, seed); the last says that the run is
-complete. A run that was stopped finds its lines again. A journal of other settings, or of a
-complete run, is started afresh: numbers of different settings never mix, and measuring again means
-measuring. A line torn by a kill is dropped before anything is appended.
+complete. A run that was stopped finds its lines again. A journal of a complete run is started
+afresh, because measuring again means measuring; so is one of other settings, whose numbers must not
+mix (it is moved aside, not lost). A line torn by a kill is dropped before anything is appended.
 """
 
 from __future__ import annotations
@@ -64,8 +64,10 @@ class Journal:
                 self.started = f"going on after {len(self.entries)} measurements in {path}"
             os.truncate(path, kept_bytes)
             return
-        if lines and not complete:
-            self.started = f"starting afresh: {path} held a stopped run with other settings"
+        if len(lines) > 1 and not complete:
+            aside = path.with_suffix(".old.jsonl")
+            path.replace(aside)
+            self.started = f"starting afresh: a stopped run with other settings is kept in {aside}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
         self._write(header)

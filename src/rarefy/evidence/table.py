@@ -15,23 +15,26 @@ STYLES = {"reproduced": "green", "contradicted": "red", "inconclusive": "yellow"
 
 
 def claims_table(judgements: Sequence[Judgement]) -> Table:
-    """Lay out judgements for a console: claim, paper, here, effect with interval, verdict."""
+    """Lay out judgements for a console: claim, here, effect with interval, verdict."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), leading=1)
-    table.add_column("claim", ratio=5)
-    table.add_column("paper", ratio=3)
-    table.add_column("here", ratio=3, justify="right")
-    table.add_column("effect [95 %]", ratio=3, justify="right")
-    table.add_column("verdict", no_wrap=True, min_width=12)
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 2, 0, 0), leading=1)
+    table.add_column("claim", ratio=1)
+    table.add_column("here", justify="right")
+    table.add_column("effect", justify="right")
+    table.add_column("verdict", no_wrap=True)
     for j in judgements:
-        verdict = Text(j.verdict, style=STYLES[j.verdict])
         claim = Text.assemble((j.claim.id, "bold"), " ", j.claim.text)
+        if j.claim.paper:
+            claim.append(f"\npaper: {j.claim.paper}", style="dim")
         if j.reason:
-            claim.append(f"\n{j.reason}", style="dim")
+            claim.append(f"\n{j.reason}", style="italic")
         table.add_row(
-            claim, Text(j.claim.paper or "–"), words.here(j), words.interval(j.effect), verdict
+            claim,
+            words.here(j).replace(" vs ", "\nvs "),
+            words.interval(j.effect).replace(" [", "\n["),
+            Text(j.verdict, style=STYLES[j.verdict]),
         )
     return table

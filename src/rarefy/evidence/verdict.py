@@ -173,15 +173,21 @@ def _effect(claim: Claim, measurements: Measurements) -> Effect:
             effects = [sign * (math.log(a) - math.log(b)) for a, b in pairs]
         else:
             effects = [sign * (a - b) for a, b in pairs]
+    effects = [effect + 0.0 for effect in effects]  # no minus zero for the reader
     found = estimate(effects)
     mean, low, high = found.mean, found.low, found.high
     if claim.deterministic:
         low, high = min(effects), max(effects)
     if claim.kind == "ratio":
-        mean = math.exp(mean)
-        low = None if low is None else math.exp(low)
-        high = None if high is None else math.exp(high)
+        mean = _exp(mean)
+        low = None if low is None else _exp(low)
+        high = None if high is None else _exp(high)
     return Effect(mean, low, high, found.n, claim.kind)
+
+
+def _exp(log_ratio: float) -> float:
+    """Back from the log scale; the interval of a few wild ratios would overflow a float."""
+    return math.exp(min(log_ratio, 700.0))
 
 
 def zero(claim: Claim) -> float:
