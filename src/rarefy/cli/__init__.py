@@ -1,0 +1,3 @@
+"""The `rarefy` command: one module for each verb."""
+
+from rarefy.cli._main import main as main

@@ -1,0 +1,53 @@
+"""The application and its entry point: verbs, and what a user sees when something goes wrong.
+
+Exit status: 0 done, 1 a clear error, 2 bad usage, 3 with ``--strict`` when a claim is not
+reproduced, 130 stopped with Ctrl-C. Results go to standard output, everything else to standard
+error.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import rarefy
+from rarefy.cli import _console, papers, run, tour
+
+app = typer.Typer(
+    name="rarefy",
+    help="Sparsity in machine learning: make models sparse, and measure which claims hold.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("papers")(papers.papers)
+app.command("show")(papers.show)
+app.command("run", cls=run.RunCommand)(run.run)
+app.command("tour")(tour.tour)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rarefy {rarefy.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Sparsity in machine learning: make models sparse, and measure which claims hold."""
+
+
+def main() -> None:
+    """Run the command; an error that a user can mend is one sentence, not a traceback."""
+    try:
+        app(prog_name="rarefy")
+    except (ValueError, OSError, ImportError) as error:
+        _console.fail(error)
+        sys.exit(1)
