@@ -54,6 +54,7 @@ LOW, HIGH, NEAR = [1.0, 1.1, 0.9, 1.0], [2.0, 2.2, 1.9, 2.0], [1.0, 1.1, 0.9, 1.
         # Non-inferiority: a little worse is fine, much worse is not.
         ({"margin": -0.5}, [1.1, 1.2, 1.0, 1.1], LOW, "reproduced"),
         ({"margin": -0.05}, [1.0, 1.2, 0.9, 1.1], LOW, "inconclusive"),
+        ({"margin": -0.05}, [1.03, 1.18, 0.93, 1.08], LOW, "inconclusive"),
         ({"margin": -0.5}, HIGH, LOW, "contradicted"),
         ({"kind": "ratio", "margin": -0.02}, [1.01, 1.02], [1.0, 1.01], "reproduced"),
         # One seed of something random says nothing, however far apart the arms are.

@@ -83,7 +83,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
     Examples
     --------
-    >>> estimate([1.0, 2.0, 3.0])
+    >>> estimate([1.0, 2.0, 3.0])  # doctest: +ELLIPSIS
     Estimate(mean=2.0, low=-0.484..., high=4.484..., n=3)
     """
     n = len(values)
