@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -54,12 +55,21 @@ def report():
     )
 
 
+def test_wall_clock_times_stand_apart_and_are_read_back(report, tmp_path):
+    timed = replace(report, measurements=Measurements([Measurement("a", 0, "mask_seconds", 0.5)]))
+    timed.write(tmp_path)
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["measurements"] == []
+    assert found["timings"] == [{"arm": "a", "seed": 0, "metric": "mask_seconds", "value": 0.5}]
+    assert Report.read(tmp_path).measurements.values("a", "mask_seconds") == [0.5]
+
+
 def test_report_json_has_the_agreed_keys(report, tmp_path):
     report.write(tmp_path)
     found = json.loads((tmp_path / "report.json").read_text())
     assert list(found) == [
         "rarefy", "paper", "scale", "device", "seeds", "options", "claims", "measurements",
-        "seconds", "peak_rss_mb", "environment", "figures",
+        "timings", "seconds", "peak_rss_mb", "environment", "figures",
     ]  # fmt: skip
     assert found["paper"] == {"number": 33, "slug": "dsnot", "title": "A title with <angles>"}
     assert list(found["claims"][0]) == [

@@ -218,9 +218,7 @@ def microkernel(block: int, count: int) -> Callable[..., None]:
                 acc = spread(block, count, bias, row)
                 # Unsigned, so that Numba does not test every index for being negative.
                 for k in range(np.uintp(ptr[b]), np.uintp(ptr[b + 1])):
-                    acc = fma(
-                        acc, val, k, load(1, count, source, start + col[k] * stride, 0, end)
-                    )
+                    acc = fma(acc, val, k, load(1, count, source, start + col[k] * stride, 0, end))
                 if residual is not None:
                     acc = add(acc, load(block, count, residual, row * pixels + pixel, pixels, last))
                 store(clamp(acc, low, high), y, row * pixels + pixel, pixels, last)
