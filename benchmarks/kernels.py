@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
-from _timing import interleaved
 from torch.nn.functional import conv2d
 
+from _timing import interleaved
 from rarefy.kernels.cpu.spmm import pack, spmm
 
 # MobileNet's pointwise convolutions: (C_in, C_out, side of the square image)
