@@ -234,7 +234,7 @@ class Fixed(Uniform):
 def shape_of(group: Group) -> tuple[int, ...]:
     """Shape that a group stands for."""
     shape = group.shape if isinstance(group, (torch.Tensor, np.ndarray)) else group
-    return tuple(int(size) for size in shape)
+    return tuple(map(int, shape))
 
 
 def check_density(density: float) -> None:
