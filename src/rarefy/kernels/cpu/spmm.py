@@ -28,6 +28,10 @@ from rarefy.kernels.cpu._threads import side_by_side, thread_count
 
 Array = TypeVar("Array", torch.Tensor, np.ndarray)
 
+# Weights per input channel from which copying the activations to an aligned panel pays: the copy
+# costs about two multiply-adds per activation, and saves a tenth or more of each.
+_WORTH_A_PANEL = 20
+
 # Below this many multiply-adds (about 50 us of work), waking a second thread costs what it gains.
 _WORTH_A_THREAD = 1_500_000
 
@@ -239,11 +243,12 @@ def _product(
     flat = None if residual is None else residual.reshape(-1)
     operands = (packed.ptr, packed.col, packed.val, packed.bias, x.reshape(-1), flat, y.reshape(-1))
     bounds = (np.float32(clamp[0]), np.float32(clamp[1]))
+    panelled = len(packed.col) >= _WORTH_A_PANEL * packed.shape[1]
 
     def run(vectors: tuple[int, int], blocks: tuple[int, int]) -> None:
         for count, first, stop in _tiles(*vectors, tile_vectors(packed.block)):
             kernel = microkernel(packed.block, count)
-            kernel(*operands, *bounds, pixels, first, min(stop, pixels), *blocks)
+            kernel(*operands, *bounds, pixels, panelled, first, min(stop, pixels), *blocks)
 
     if threads == 1:
         run((0, -(-pixels // LANES)), (0, len(packed.ptr) - 1))
@@ -309,7 +314,7 @@ def _fill(matrix: np.ndarray, block: int) -> float:
 def _as_numpy(array: Any, name: str, *, ndim: int) -> np.ndarray:
     """Row-major float32 NumPy array over the same memory where possible."""
     if isinstance(array, torch.Tensor):
-        if array.dtype != torch.float32 or array.device.type != "cpu":
+        if array.dtype != torch.float32 or not array.is_cpu:
             raise TypeError(
                 f"{name} must be float32 on the CPU, got {array.dtype} on {array.device}"
             )
