@@ -10,6 +10,14 @@ After training      ``calibrate``     :class:`LayerStats`, :func:`walk_blocks`
                     ``sparsegpt``     :func:`sparsegpt`
                     ``dsnot``         :func:`dsnot`
                     ``prune_lm``      :func:`prune_lm`: the three above, and Wanda, on a model
+In training         ``finetune``      :func:`finetune` with masks held
+                    ``imp``           :func:`iterative_magnitude`: lottery tickets
+How much is free    ``curve``         :func:`sparsity_curve`: the essential range and its knee
+                    ``monitor``       :class:`SparsificationMonitor`: when it emerges
+Keeping it          ``export``        dense folders, packed files
+                    ``nm``            N:M checks and storage
+                    ``readers``       masks of other tools
+                    ``macs``          :func:`count_macs`
 """
 
 from rarefy.weights.attach import (
@@ -25,11 +33,26 @@ from rarefy.weights.attach import (
     strip_state_dict,
 )
 from rarefy.weights.calibrate import LayerStats, walk_blocks
+from rarefy.weights.curve import Knee, SparsityCurve, sparsity_curve
 from rarefy.weights.dsnot import DSnoTResult, dsnot, random_swaps
+from rarefy.weights.export import (
+    load_sparse,
+    load_sparse_masks,
+    save_dense,
+    save_model,
+    save_sparse,
+    sparsity_metadata,
+)
+from rarefy.weights.finetune import finetune, trainer_callback
 from rarefy.weights.from_scores import mask_from_scores
+from rarefy.weights.imp import iterative_magnitude
+from rarefy.weights.macs import LayerMacs, count_macs
 from rarefy.weights.masks import LayerDensity, Masks, Similarity, mask_similarity
+from rarefy.weights.monitor import ChangePoint, SparsificationMonitor, change_point
+from rarefy.weights.nm import Compressed, is_nm, nm_compress, nm_expand, nm_violation
 from rarefy.weights.prune_lm import PrunedLayer, PrunedModel, output_errors, prune_lm
 from rarefy.weights.random_masks import random_mask, random_masks
+from rarefy.weights.readers import from_ao, from_torch_prune
 from rarefy.weights.scores import (
     Movement,
     fisher,
@@ -45,47 +68,71 @@ from rarefy.weights.select import block_weights, input_axes, input_axis, select
 from rarefy.weights.sparsegpt import SparseGPTResult, obs_factor, sparsegpt, sparsegpt_score
 
 __all__ = [
-    "LayerStats",
-    "walk_blocks",
-    "DSnoTResult",
-    "dsnot",
-    "random_swaps",
-    "PrunedLayer",
-    "PrunedModel",
-    "output_errors",
-    "prune_lm",
-    "SparseGPTResult",
-    "obs_factor",
-    "sparsegpt",
-    "sparsegpt_score",
     "MASKED",
     "STRAIGHT_THROUGH",
     "Attachment",
     "Backward",
+    "ChangePoint",
+    "Compressed",
+    "DSnoTResult",
+    "Knee",
     "LayerDensity",
+    "LayerMacs",
+    "LayerStats",
     "MaskedWeight",
     "Masks",
     "Movement",
+    "PrunedLayer",
+    "PrunedModel",
     "Similarity",
+    "SparseGPTResult",
+    "SparsificationMonitor",
+    "SparsityCurve",
     "attach",
     "block_weights",
+    "change_point",
+    "count_macs",
+    "dsnot",
+    "finetune",
     "fisher",
+    "from_ao",
+    "from_torch_prune",
     "grasp",
     "input_axes",
     "input_axis",
+    "is_nm",
+    "iterative_magnitude",
+    "load_sparse",
+    "load_sparse_masks",
     "magnitude",
     "mask_from_scores",
     "mask_similarity",
     "masked_call",
     "masked_weight",
+    "nm_compress",
+    "nm_expand",
+    "nm_violation",
+    "obs_factor",
+    "output_errors",
+    "prune_lm",
     "random",
     "random_mask",
     "random_masks",
+    "random_swaps",
+    "save_dense",
+    "save_model",
+    "save_sparse",
     "select",
     "snip",
+    "sparsegpt",
+    "sparsegpt_score",
+    "sparsity_curve",
+    "sparsity_metadata",
     "sr_ste",
     "strip_state_dict",
     "synflow",
     "synflow_masks",
+    "trainer_callback",
+    "walk_blocks",
     "wanda",
 ]
