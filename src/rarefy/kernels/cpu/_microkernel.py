@@ -203,7 +203,7 @@ def microkernel(block: int, count: int) -> Callable[..., None]:
     @njit(nogil=True, cache=True, error_model="numpy")
     def kernel(ptr, col, val, bias, x, residual, y, bounds, pixels, panelled, tiles, blocks):
         """The block rows ``blocks`` of the pixels ``tiles`` (first, stop)."""
-        low, high = bounds
+        low, high = np.float32(bounds[0]), np.float32(bounds[1])
         rows, channels = bias.size, x.size // pixels
         memory = np.empty(channels * width + LANES if panelled else 0, np.float32)
         panel = memory[-(memory.ctypes.data // 4) % LANES :]  # at a multiple of 64 bytes

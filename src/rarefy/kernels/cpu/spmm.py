@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -200,7 +200,7 @@ def spmm(
     y = out if isinstance(out, np.ndarray) else out.numpy()
     work = packed.val.size * shape[1]
     threads = thread_count(threads, torch.get_num_threads() if work > _WORTH_A_THREAD else 1)
-    _product(packed, activations, added, y, (low, high), threads)
+    _product(packed, activations, added, y, (float(low), float(high)), threads)
     return out
 
 
@@ -244,14 +244,11 @@ def _product(
     added = _NOTHING if residual is None else residual.reshape(-1)
     weights = packed.ptr, packed.col, packed.val, packed.bias
     source, target = x.reshape(-1), y.reshape(-1)
-    bounds = np.float32(clamp[0]), np.float32(clamp[1])
     panelled = len(packed.col) >= _WORTH_A_PANEL * packed.shape[1]
 
     def run(vectors: tuple[int, int], blocks: tuple[int, int]) -> None:
-        for count, first, stop in _tiles(*vectors, tile_vectors(packed.block)):
-            kernel = microkernel(packed.block, count)
-            tiles = first, min(stop, pixels)
-            kernel(*weights, source, added, target, bounds, pixels, panelled, tiles, blocks)
+        for kernel, tiles in _tiles(*vectors, pixels, packed.block):
+            kernel(*weights, source, added, target, clamp, pixels, panelled, tiles, blocks)
 
     if threads == 1:
         run((0, -(-pixels // LANES)), (0, len(packed.ptr) - 1))
@@ -282,19 +279,25 @@ def _shares(
             yield (0, vectors), share
 
 
-def _tiles(first: int, stop: int, most: int) -> Iterator[tuple[int, int, int]]:
-    """Cut vectors ``first:stop`` into tiles of nearly equal size: (vectors, first, stop pixel).
+@lru_cache(maxsize=1024)
+def _tiles(
+    first: int, stop: int, pixels: int, block: int
+) -> list[tuple[Callable[..., None], tuple[int, int]]]:
+    """Vectors ``first:stop`` as runs of equal tiles: kernels and their (first, stop) pixels.
 
-    Sizes differ by at most one, so there are at most two runs of equal tiles, and no small last
+    Tiles differ in size by one vector at most, so there are at most two runs, and no small last
     tile that would pay for every weight with little to multiply.
     """
     vectors = stop - first
-    size, larger = divmod(vectors, -(-vectors // most))
-    middle = first + larger * (size + 1)
-    if larger:
-        yield size + 1, first * LANES, middle * LANES
-    if middle < stop:
-        yield size, middle * LANES, stop * LANES
+    size, larger = divmod(vectors, -(-vectors // tile_vectors(block)))
+    runs = []
+    for count, tiles in ((size + 1, larger), (size, (vectors - larger * (size + 1)) // size)):
+        if tiles:
+            end = first + tiles * count
+            span = first * LANES, min(end * LANES, pixels)
+            runs.append((microkernel(block, count), span))
+            first = end
+    return runs
 
 
 def _first_rows(rows: int, block: int) -> np.ndarray:
@@ -325,7 +328,7 @@ def _as_numpy(array: Any, name: str, *, ndim: int) -> np.ndarray:
             raise TypeError(
                 f"{name} must be float32 on the CPU, got {array.dtype} on {array.device}"
             )
-        array = array.detach().numpy()
+        array = array.detach().numpy() if array.requires_grad else array.numpy()
     elif not isinstance(array, np.ndarray):
         raise TypeError(f"{name} must be a torch tensor or NumPy array, got {type(array).__name__}")
     elif array.dtype != np.float32:
