@@ -180,16 +180,16 @@ def clamp(typingctx, registers, low, high):
 
 
 @cache
-def tile_vectors(block: int) -> int:
+def tile_vectors(block: int, panelled: bool) -> int:
     """Vectors of pixels a micro-kernel of ``block`` output rows holds.
 
     ``block * count`` accumulators must fit the register file beside the activations: 16 of
     AVX-512's 32, or 4 x 16 lanes on AVX2 (16 registers of 8) and NEON (32 of 4). Of 2 to 12
-    vectors, 6 (96 pixels) lost at most a twentieth to the best on every shape tried: fewer pay
-    more per weight for its index, more make the tile's activations outgrow the cache.
+    vectors these were within a twentieth of the best on every shape tried: fewer pay more per
+    weight for its index and per row for its loop, more make a panel outgrow the cache.
     """
     accumulators = 16 if binding.get_host_cpu_features().get("avx512f", False) else 4
-    return min(6, accumulators // block)
+    return min(6 if panelled else 8, accumulators // block)
 
 
 @cache

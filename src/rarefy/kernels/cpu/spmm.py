@@ -233,33 +233,35 @@ def _product(
 ) -> None:
     """Write the product to ``y``; all matrices are row-major and at least one vector wide."""
     pixels: int = x.shape[1]
+    panelled = len(packed.col) >= _WORTH_A_PANEL * packed.shape[1]
+    most = tile_vectors(packed.block, panelled)
     operands = (
         *(packed.ptr, packed.col, packed.val, packed.bias),
         *(_address(x), 0 if residual is None else _address(residual), _address(y)),
         *((packed.shape[1], pixels), clamp),
-        len(packed.col) >= _WORTH_A_PANEL * packed.shape[1],
+        panelled,
     )
 
     def run(vectors: tuple[int, int], blocks: tuple[int, int]) -> None:
-        for kernel, tiles in _tiles(*vectors, pixels, packed.block):
+        for kernel, tiles in _tiles(*vectors, pixels, packed.block, most):
             kernel(*operands, tiles, blocks)
 
     if threads == 1:
         run((0, -(-pixels // LANES)), (0, len(packed.ptr) - 1))
         return
     tasks: list[Callable[[], None]] = [
-        partial(run, vectors, blocks) for vectors, blocks in _shares(packed, pixels, threads)
+        partial(run, vectors, blocks) for vectors, blocks in _shares(packed, pixels, threads, most)
     ]
     side_by_side(tasks)
 
 
 def _shares(
-    packed: PackedSparse, pixels: int, threads: int
+    packed: PackedSparse, pixels: int, threads: int, most: int
 ) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     """Each thread's range of pixel vectors and range of block rows."""
     vectors = -(-pixels // LANES)
     block_rows = len(packed.ptr) - 1
-    if vectors >= 2 * threads * tile_vectors(packed.block):
+    if vectors >= 2 * threads * most:
         cuts = np.linspace(0, vectors, threads + 1).astype(int).tolist()
         for share in zip(cuts, cuts[1:], strict=False):
             yield share, (0, block_rows)
@@ -275,15 +277,15 @@ def _shares(
 
 @lru_cache(maxsize=1024)
 def _tiles(
-    first: int, stop: int, pixels: int, block: int
+    first: int, stop: int, pixels: int, block: int, most: int
 ) -> list[tuple[Callable[..., None], tuple[int, int]]]:
     """Vectors ``first:stop`` as runs of equal tiles: kernels and their (first, stop) pixels.
 
-    Tiles differ in size by one vector at most, so there are at most two runs, and no small last
-    tile that would pay for every weight with little to multiply.
+    A tile has up to ``most`` vectors. Tiles differ by one vector at most, so there are at most two
+    runs, and no small last tile that would pay for every weight with little to multiply.
     """
     vectors = stop - first
-    size, larger = divmod(vectors, -(-vectors // tile_vectors(block)))
+    size, larger = divmod(vectors, -(-vectors // most))
     runs = []
     for count, tiles in ((size + 1, larger), (size, (vectors - larger * (size + 1)) // size)):
         if tiles:
@@ -321,7 +323,11 @@ def _as_numpy(array: Any, name: str, *, ndim: int) -> np.ndarray:
 
 
 def _address(array: Array) -> int:
-    return array.data_ptr() if isinstance(array, torch.Tensor) else array.ctypes.data
+    return (
+        array.data_ptr()
+        if isinstance(array, torch.Tensor)
+        else array.__array_interface__["data"][0]
+    )
 
 
 def _pad(array: Array) -> Array:
