@@ -14,12 +14,15 @@ Departures: none from the method; lists end instead of wrapping round (a row the
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from rarefy.kernels.cpu._threads import side_by_side, thread_count
 
 Floats = NDArray[np.float32]
 
@@ -52,7 +55,7 @@ def swap_rows(
     same_sign: bool,
     signed: bool = True,
     group: int = 0,
-    threads: int = 1,
+    threads: int | None = None,
 ) -> Swapped:
     """Swap entries of every row; rows are independent.
 
@@ -76,7 +79,8 @@ def swap_rows(
     group : int, default 0
         0: drop a kept entry whose contribution has the sign opposite to the error. m: drop one in
         the revived entry's own group of m columns, whatever its sign, so N:M patterns stay valid.
-    threads : int, default 1
+    threads : int, optional
+        1 by default.
 
     Returns
     -------
@@ -104,12 +108,9 @@ def swap_rows(
             result.swaps,
         )
 
-    cuts = [rows * i // threads for i in range(threads + 1)]
-    if threads == 1:
-        part(0, rows)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(part, cuts[:-1], cuts[1:]))
+    parts = thread_count(threads, 1)
+    cuts = [rows * i // parts for i in range(parts + 1)]
+    side_by_side([partial(part, *cut) for cut in pairwise(cuts)])
     return result
 
 
