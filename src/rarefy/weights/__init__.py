@@ -39,12 +39,12 @@ from rarefy.weights.export import (
     load_sparse,
     load_sparse_masks,
     save_dense,
-    save_model,
+    save_pruned,
     save_sparse,
     sparsity_metadata,
 )
 from rarefy.weights.finetune import finetune, trainer_callback
-from rarefy.weights.from_scores import mask_from_scores
+from rarefy.weights.from_scores import global_magnitude_mask, mask_from_scores
 from rarefy.weights.imp import iterative_magnitude
 from rarefy.weights.macs import LayerMacs, count_macs
 from rarefy.weights.masks import LayerDensity, Masks, Similarity, mask_similarity
@@ -97,6 +97,7 @@ __all__ = [
     "fisher",
     "from_ao",
     "from_torch_prune",
+    "global_magnitude_mask",
     "grasp",
     "input_axes",
     "input_axis",
@@ -120,7 +121,7 @@ __all__ = [
     "random_masks",
     "random_swaps",
     "save_dense",
-    "save_model",
+    "save_pruned",
     "save_sparse",
     "select",
     "snip",
