@@ -50,7 +50,13 @@ from rarefy.weights.macs import LayerMacs, count_macs
 from rarefy.weights.masks import LayerDensity, Masks, Similarity, mask_similarity
 from rarefy.weights.monitor import ChangePoint, SparsificationMonitor, change_point
 from rarefy.weights.nm import Compressed, is_nm, nm_compress, nm_expand, nm_violation
-from rarefy.weights.prune_lm import PrunedLayer, PrunedModel, output_errors, prune_lm
+from rarefy.weights.prune_lm import (
+    PrunedLayer,
+    PrunedModel,
+    output_error,
+    output_errors,
+    prune_lm,
+)
 from rarefy.weights.random_masks import random_mask, random_masks
 from rarefy.weights.readers import from_ao, from_torch_prune
 from rarefy.weights.scores import (
@@ -114,6 +120,7 @@ __all__ = [
     "nm_expand",
     "nm_violation",
     "obs_factor",
+    "output_error",
     "output_errors",
     "prune_lm",
     "random",
