@@ -1,4 +1,4 @@
-"""Paper 33, DSnoT: does swapping weights, without training, repair a pruned language model?
+"""Paper 33, DSnoT: swapping weights, without training, to repair a pruned language model.
 
 Every start pruner at every sparsity, with and without DSnoT, on the same calibration text (drawn
 anew for each seed) and the same held-out text; then what each part of the method contributes, and
@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from rarefy.evidence.claims import Claim, Measurements
+from rarefy.evidence.claims import Measurements
+from rarefy.papers._dsnot_claims import PATTERNS, STARTS, dsnot_claims
 from rarefy.papers._recipe import Paper, Trial
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from rarefy.weights import LayerStats, Masks
 
 SPARSITIES = ("50", "60", "70", "80")
-PATTERNS = ("2:4", "4:8")
 LEVELS = SPARSITIES + PATTERNS
 CALIBRATION_TOKENS = 128
 
@@ -34,10 +34,11 @@ CALIBRATION_TOKENS = 128
 class Variant(NamedTuple):
     """One way to prune: a start, options of DSnoT (``None``: no repair), and at which levels."""
 
-    start: Literal["magnitude by row", "magnitude", "wanda", "sparsegpt"]
+    start: Literal["magnitude", "wanda", "sparsegpt"]
     dsnot: Mapping[str, Any] | None = None
     levels: tuple[str, ...] = LEVELS
     layers: Literal["all", "attention"] = "all"
+    scope: Literal["row", "layer"] = "row"
     random: bool = False
     dense_sparsegpt: bool = False
     calibration: float = 1.0
@@ -50,22 +51,22 @@ RELEASED = {"max_cycles": 50, "same_sign": False, "threshold_mode": "released"}
 ENDS = ("60", "80")
 
 VARIANTS = {
-    "magnitude": Variant("magnitude", levels=SPARSITIES),
-    "magnitude by row": Variant("magnitude by row"),
-    "magnitude+dsnot": Variant("magnitude by row", {}),
+    "magnitude": Variant("magnitude", levels=SPARSITIES, scope="layer"),
+    "magnitude by row": Variant("magnitude"),
+    "magnitude+dsnot": Variant("magnitude", {}),
     "wanda": Variant("wanda"),
     "wanda+dsnot": Variant("wanda", {}),
-    "sparsegpt": Variant("sparsegpt"),
-    "sparsegpt+dsnot": Variant("sparsegpt", {}),
-    "sparsegpt mask+dsnot": Variant("sparsegpt", {}, ENDS, dense_sparsegpt=True),
-    "magnitude+dsnot, attention only": Variant("magnitude by row", {}, ENDS, "attention"),
+    "sparsegpt": Variant("sparsegpt", levels=SPARSITIES),
+    "sparsegpt+dsnot": Variant("sparsegpt", {}, SPARSITIES),
+    "sparsegpt mask+dsnot": Variant("sparsegpt", {}, ("80",), dense_sparsegpt=True),
+    "magnitude+dsnot, attention only": Variant("magnitude", {}, ENDS, "attention"),
     "wanda+dsnot, attention only": Variant("wanda", {}, ENDS, "attention"),
-    "magnitude+dsnot, as released": Variant("magnitude by row", RELEASED, ENDS, "attention"),
+    "magnitude+dsnot, as released": Variant("magnitude", RELEASED, ENDS, "attention"),
     "wanda+dsnot, as released": Variant("wanda", RELEASED, ENDS, "attention"),
     "sparsegpt+dsnot, as released": Variant("sparsegpt", RELEASED, ENDS, "attention"),
-    "magnitude+random swaps": Variant("magnitude by row", {}, ("80",), random=True),
+    "magnitude+random swaps": Variant("magnitude", {}, ("80",), random=True),
     "wanda+random swaps": Variant("wanda", {}, ("80",), random=True),
-    "magnitude+dsnot, gamma 0": Variant("magnitude by row", {"var_power": 0.0}, ("80",)),
+    "magnitude+dsnot, gamma 0": Variant("magnitude", {"var_power": 0.0}, ("80",)),
     "wanda+dsnot, gamma 0": Variant("wanda", {"var_power": 0.0}, ("80",)),
     "wanda+dsnot, grow by |C|": Variant("wanda", {"grow": "magnitude"}, ("80",)),
     "wanda+dsnot, prune by |W|": Variant("wanda", {"prune": "magnitude"}, ("80",)),
@@ -78,170 +79,6 @@ VARIANTS = {
 # One large layer of random weights, for the clock.
 LAYER_ARMS = ("layer: wanda", "layer: dsnot", "layer: row sorts", "layer: sparsegpt")
 
-_STARTS = {"magnitude": "magnitude by row", "wanda": "wanda", "sparsegpt": "sparsegpt"}
-_ABLATIONS = {
-    "wanda+dsnot": "as it is",
-    "wanda+dsnot, gamma 0": "without the variance",
-    "wanda+dsnot, grow by |C|": "growing by |C|",
-    "wanda+dsnot, prune by |W|": "pruning by magnitude",
-}
-
-
-def _claims() -> tuple[Claim, ...]:
-    def lower(id_: str, text: str, metric: str, arm: str, versus: str, **more: Any) -> Claim:
-        return Claim(id=id_, text=text, metric=metric, arm=arm, versus=versus, **more)
-
-    claims = []
-    for start, sparsity, paper in (
-        ("magnitude", "80", ""),
-        ("magnitude", "70", ""),
-        ("wanda", "80", "4.80e3 to 4.12e3, LLaMA-7B"),
-        ("sparsegpt", "60", "10.41 to 9.65, LLaMA-7B"),
-    ):
-        text = f"At {sparsity} %, DSnoT lowers the perplexity of {start} pruning."
-        metric, arm = f"log_ppl_{sparsity}", f"{start}+dsnot"
-        claims.append(
-            lower(f"c1-{start}-{sparsity}", text, metric, arm, _STARTS[start], paper=paper)
-        )
-    claims.append(
-        lower(
-            "c1-matrix-80",
-            "At 80 %, magnitude by row with DSnoT beats magnitude with one threshold per matrix.",
-            "log_ppl_80",
-            "magnitude+dsnot",
-            "magnitude",
-        )
-    )
-    for start, sparsity, paper in (
-        ("magnitude", "60", "5.6e2 to 66.7, LLaMA-7B"),
-        ("magnitude", "50", ""),
-        ("wanda", "60", "10.69 to 10.22, LLaMA-7B"),
-        ("wanda", "50", "7.26 to about 7.1, LLaMA-7B"),
-    ):
-        text = f"At {sparsity} %, DSnoT makes {start} pruning at most 2 % worse in perplexity."
-        metric, arm = f"log_ppl_{sparsity}", f"{start}+dsnot"
-        more = {"margin": -math.log(1.02), "paper": paper}
-        claims.append(lower(f"c1-{start}-{sparsity}", text, metric, arm, _STARTS[start], **more))
-    for start in ("magnitude", "wanda"):
-        for low, high in (("70", "80"), ("60", "70")):
-            text = f"DSnoT gains more on {start} at {high} % than at {low} % (log-perplexity)."
-            metric, arm = f"rise_{low}_{high}", f"{start}+dsnot"
-            paper = "88.84 to 62.05 at 70 %, LLaMA-7B, Wanda" if start == "wanda" else ""
-            claims.append(
-                lower(f"c2-{start}-{high}", text, metric, arm, _STARTS[start], paper=paper)
-            )
-    for start, versus in _STARTS.items():
-        claims.append(
-            Claim(
-                id=f"c3-{start}-valid",
-                text=f"DSnoT on {start} keeps every group of 2:4 and 4:8 exact.",
-                metric="pattern_violations",
-                arm=f"{start}+dsnot",
-                deterministic=True,
-            )
-        )
-        if start != "sparsegpt":
-            claims += [
-                lower(
-                    f"c3-{start}-{pattern}",
-                    f"DSnoT lowers the perplexity of {start} in the {pattern} pattern.",
-                    f"log_ppl_{pattern}",
-                    f"{start}+dsnot",
-                    versus,
-                )
-                for pattern in PATTERNS
-            ]
-    for name, versus, factor, text in (
-        ("wanda", "layer: wanda", 0.5, "takes at most twice as long as Wanda's mask"),
-        ("sparsegpt", "layer: sparsegpt", 5.0, "takes at most a fifth of SparseGPT's time"),
-        ("sorts", "layer: row sorts", 3.0, "takes at most a third of the time of full row sorts"),
-    ):
-        claims.append(
-            lower(
-                f"c4-{name}",
-                f"On one large layer DSnoT {text}.",
-                "layer_seconds",
-                "layer: dsnot",
-                versus,
-                kind="ratio",
-                margin=factor - 1,
-                paper="about 5 s; Wanda 3.5 s, SparseGPT 150 s, LLaMA-7B"
-                if name != "sorts"
-                else "",
-            )
-        )
-    claims.append(
-        Claim(
-            id="c4-identical",
-            text="Looking only at the first entries of each ranking gives what full sorts give.",
-            metric="differences_from_full_sort",
-            arm="layer: dsnot",
-            deterministic=True,
-        )
-    )
-    claims += [
-        lower(
-            f"c5-random-{i}",
-            f"At 80 % on Wanda, DSnoT {words} beats as many random swaps.",
-            "log_ppl_80",
-            arm,
-            "wanda+random swaps",
-        )
-        for i, (arm, words) in enumerate(_ABLATIONS.items(), 1)
-    ]
-    for id_, text, arm, versus in (
-        (
-            "random-magnitude",
-            "At 80 % on magnitude, DSnoT beats as many random swaps.",
-            "magnitude+dsnot",
-            "magnitude+random swaps",
-        ),
-        (
-            "variance-wanda",
-            "The variance in the growing rule helps (Wanda, 80 %).",
-            "wanda+dsnot",
-            "wanda+dsnot, gamma 0",
-        ),
-        (
-            "variance-magnitude",
-            "The variance in the growing rule helps (magnitude, 80 %).",
-            "magnitude+dsnot",
-            "magnitude+dsnot, gamma 0",
-        ),
-        (
-            "wanda-term",
-            "Wanda's score in the pruning rule helps (Wanda, 80 %).",
-            "wanda+dsnot",
-            "wanda+dsnot, prune by |W|",
-        ),
-        (
-            "cycles",
-            "50 cycles do better than one (Wanda, 80 %).",
-            "wanda+dsnot, 50 cycles",
-            "wanda+dsnot, 1 cycle",
-        ),
-        (
-            "samples",
-            "More calibration text helps (Wanda, 80 %).",
-            "wanda+dsnot",
-            "wanda+dsnot, 1/4 of the text",
-        ),
-    ):
-        claims.append(lower(f"c5-{id_}", text, "log_ppl_80", arm, versus))
-    claims.append(
-        lower(
-            "c6",
-            "At 50 %, DSnoT comes as close to fine-tuning as in the paper (4.4 % in perplexity).",
-            "log_ppl_50",
-            "wanda+dsnot",
-            "wanda+fine-tuning",
-            margin=-math.log(7.1 / 6.8),
-            paper="about 7.1 against 6.8 to 7.1, LLaMA-7B",
-        )
-    )
-    return tuple(claims)
-
-
 PAPER = Paper(
     number=33,
     slug="dsnot",
@@ -250,7 +87,7 @@ PAPER = Paper(
     authors_code="https://github.com/zyxxmu/DSnoT",
     domain="weights",
     arms=("dense", *VARIANTS, *LAYER_ARMS),
-    claims=_claims(),
+    claims=dsnot_claims(),
     summary=(
         "A pruned language model is repaired without gradients: in each row of each layer a few "
         "pruned weights come back and a few kept ones go, until the row's expected output is near "
@@ -331,7 +168,10 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
         return _measure_layer(arm, trial)
     import copy
 
+    from rarefy.weights import input_axes
+
     variant = VARIANTS[arm]
+    axes = input_axes(shared.model)
     values: dict[str, float] = {}
     violations = 0
     for i, level in enumerate(variant.levels):
@@ -344,8 +184,9 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
             values[f"expected_error_{level}"], values[f"output_error_{level}"] = errors
         if level in PATTERNS:
             n, m = map(int, level.split(":"))
-            groups = [mask.reshape(-1, m).sum(1) for mask in masks.values()]
-            violations += sum(int((kept != n).sum()) for kept in groups)
+            for name, mask in masks.items():
+                kept = mask.movedim(axes[name], -1).reshape(-1, m).sum(1)
+                violations += int((kept != n).sum())
     if set(PATTERNS) <= set(variant.levels):
         values["pattern_violations"] = violations
     # A gain grows with sparsity where the repaired model's perplexity rises less.
@@ -379,6 +220,7 @@ def _prune(
         block_weights,
         dsnot,
         finetune,
+        input_axes,
         magnitude,
         mask_from_scores,
         prune_lm,
@@ -390,9 +232,13 @@ def _prune(
         if level in PATTERNS
         else {"sparsity": int(level) / 100}
     )
-    if variant.start.startswith("magnitude") and variant.dsnot is None:
-        scope = "layer" if variant.start == "magnitude" else "row"
-        masks = mask_from_scores(magnitude(block_weights(model)), scope=scope, **budget)
+    if variant.start == "magnitude" and variant.dsnot is None:
+        masks = mask_from_scores(
+            magnitude(block_weights(model)),
+            scope=variant.scope,
+            input_axes=input_axes(model),
+            **budget,
+        )
         masks.apply_(model)
         return masks
     refine = None
@@ -404,7 +250,7 @@ def _prune(
     masks = prune_lm(
         model,
         windows,
-        method=variant.start.split()[0],
+        method=variant.start,
         refine=refine,
         layers=variant.layers,
         sparsegpt_weights="dense" if variant.dense_sparsegpt else "updated",
@@ -412,8 +258,8 @@ def _prune(
         **budget,
     ).masks
     if variant.finetuned:
-        epochs = trial.pick(smoke=1, default=5, full=10)
-        batches = [batch for _ in range(epochs) for batch in windows.to(model.device).split(4)]
+        epochs = trial.pick(smoke=1, default=2, full=10)
+        batches = [batch for _ in range(epochs) for batch in windows.to(trial.device).split(4)]
         finetune(model, batches, lambda m, ids: m(input_ids=ids, labels=ids).loss, masks=masks)
     return masks
 
@@ -460,7 +306,7 @@ def _measure_layer(arm: str, trial: Trial) -> dict[str, float]:
     work, repeats = {
         "layer: wanda": (lambda: row_mask(wanda(weight, stats.norm), density=0.4), 5),
         "layer: dsnot": (lambda: dsnot(weight, mask, stats), 5),
-        "layer: row sorts": (sort_rows, 3),
+        "layer: row sorts": (sort_rows, 1),
         "layer: sparsegpt": (lambda: sparsegpt(weight, stats.gram, density=0.4), 1),
     }[arm]
     if repeats > 1:
@@ -519,7 +365,7 @@ def figure(measurements: Measurements) -> Figure:
 def _draw_curves(axes: Axes, measurements: Measurements) -> None:
     from rarefy.evidence import estimate
 
-    for i, (name, start) in enumerate(_STARTS.items()):
+    for i, (name, start) in enumerate(STARTS.items()):
         for arm, style in ((start, "--"), (f"{name}+dsnot", "-")):
             found = [estimate(measurements.values(arm, f"log_ppl_{s}")) for s in SPARSITIES]
             means = [math.exp(e.mean) for e in found]
