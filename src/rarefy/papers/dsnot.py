@@ -8,7 +8,7 @@ what it costs on one large layer.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -20,6 +20,7 @@ from rarefy.papers._recipe import Paper, Trial
 if TYPE_CHECKING:
     import torch
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from torch import Tensor
 
@@ -95,6 +96,7 @@ PAPER = Paper(
         "the more the sparser the model, in seconds."
     ),
     usage=(
+        "import torch\n"
         "from rarefy.data import encode, modules, sample_windows\n"
         "from rarefy.models import open_model\n"
         "from rarefy.weights import prune_lm\n"
@@ -363,50 +365,69 @@ def figure(measurements: Measurements) -> Figure:
 
 
 def _draw_curves(axes: Axes, measurements: Measurements) -> None:
-    from rarefy.evidence import estimate
-
+    at = [int(sparsity) for sparsity in SPARSITIES]
     for i, (name, start) in enumerate(STARTS.items()):
-        for arm, style in ((start, "--"), (f"{name}+dsnot", "-")):
-            found = [estimate(measurements.values(arm, f"log_ppl_{s}")) for s in SPARSITIES]
-            means = [math.exp(e.mean) for e in found]
-            at = [int(s) for s in SPARSITIES]
-            label = name if arm == start else f"{name} + DSnoT"
-            axes.plot(at, means, style, color=f"C{i}", marker="o", ms=4, label=label)
-            if all(e.low is not None for e in found):
-                low = [math.exp(e.low or 0.0) for e in found]
-                high = [math.exp(e.high or 0.0) for e in found]
-                axes.fill_between(at, low, high, color=f"C{i}", alpha=0.15, lw=0)
-    dense = math.exp(estimate(measurements.values("dense", "log_ppl")).mean)
+        shown = {"magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT"}[name]
+        for arm, style, label in (
+            (start, "--", shown),
+            (f"{name}+dsnot", "-", f"{shown} + DSnoT"),
+        ):
+            found = [_exp_estimate(measurements.values(arm, f"log_ppl_{s}")) for s in SPARSITIES]
+            mean, low, high = zip(*found, strict=True)
+            axes.plot(at, mean, style, color=f"C{i}", marker="o", ms=4, label=label)
+            axes.fill_between(at, low, high, color=f"C{i}", alpha=0.15, lw=0)
+    dense = _exp_estimate(measurements.values("dense", "log_ppl"))[0]
     axes.axhline(dense, color="C6", lw=1, ls=":")
-    axes.annotate("dense", (50, dense), (0, 3), textcoords="offset points", color="C6")
+    axes.text(at[-1], 0.985 * dense, "dense", color="C6", ha="right", va="top", fontsize=9)
     axes.set(yscale="log", xlabel="sparsity, %", ylabel="perplexity on held-out text")
-    axes.set_xticks([int(s) for s in SPARSITIES])
+    axes.margins(y=0.1)
+    axes.set_xticks(at)
+    _plain_log(axes.yaxis)
     axes.legend(fontsize=9)
     axes.set_title("The repair, by start pruner", loc="left", fontsize=11)
 
 
 def _draw_bars(axes: Axes, measurements: Measurements) -> None:
+    arms = [a for a, v in VARIANTS.items() if v.start == "wanda" and "80" in v.levels]
+    names = []
+    for place, arm in enumerate(arm for arm in reversed(arms) if arm != "wanda"):
+        pairs = measurements.paired(arm, "wanda", "log_ppl_80")
+        ratio, low, high = _exp_estimate([ours - start for ours, start in pairs])
+        colour = "C1" if arm == "wanda+dsnot" else "C6"
+        axes.barh(place, ratio - 1, left=1, color=colour, alpha=0.75)
+        axes.plot([low, high], [place, place], "k-", lw=1.2)
+        axes.annotate(
+            f"{ratio:.2f}",
+            (max(ratio, high, 1.0), place),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
+        )
+        names.append(arm.removeprefix("wanda+").replace("dsnot", "DSnoT"))
+    axes.axvline(1, color="black", lw=0.8)
+    axes.set(xscale="log", xlabel="perplexity ÷ that of Wanda alone, at 80 %")
+    axes.margins(x=0.12)
+    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.grid(visible=False, axis="y")
+    _plain_log(axes.xaxis)
+    axes.set_title("Part by part (below 1 repairs)", loc="left", fontsize=11)
+
+
+def _exp_estimate(logs: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and 95 % interval of logarithms, as factors; one value is its own interval."""
     from rarefy.evidence import estimate
 
-    arms = [arm for arm, v in VARIANTS.items() if v.start == "wanda" and "80" in v.levels]
-    for place, arm in enumerate(reversed([a for a in arms if a != "wanda"])):
-        pairs = measurements.paired(arm, "wanda", "log_ppl_80")
-        found = estimate([100 * math.expm1(ours - start) for ours, start in pairs])
-        axes.barh(place, found.mean, color="C1" if arm == "wanda+dsnot" else "C6", alpha=0.75)
-        if found.low is not None and found.high is not None:
-            axes.plot([found.low, found.high], [place, place], color="black", lw=1.2)
-        axes.annotate(
-            arm.removeprefix("wanda+").replace("dsnot", "DSnoT"),
-            (0, place),
-            (-6, 0),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            fontsize=9,
-        )
-    axes.axvline(0, color="black", lw=0.8)
-    axes.set_yticks([])
-    axes.grid(visible=False, axis="y")
-    axes.set_xlabel("change of perplexity against Wanda at 80 %, %")
-    axes.set_title("Part by part (left is better)", loc="left", fontsize=11)
+    found = estimate(logs)
+    low = found.mean if found.low is None else found.low
+    high = found.mean if found.high is None else found.high
+    return math.exp(found.mean), math.exp(low), math.exp(high)
+
+
+def _plain_log(axis: Axis) -> None:
+    """Write 50, 100, 200 on a logarithmic axis rather than powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
