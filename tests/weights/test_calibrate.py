@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from rarefy.models import decoder_layers
 from rarefy.weights import LayerStats, walk_blocks
 from rarefy.weights.calibrate import block_linears
 
@@ -179,3 +180,21 @@ def test_training_mode_is_put_back(windows):
     model = kind(config).train()
     walk_blocks(model, windows, lambda *_: None)
     assert model.training
+
+
+def test_layers_that_read_one_tensor_share_one_account(windows):
+    kind, config = families()["llama"]
+    found = {}
+    walk_blocks(kind(config), windows, lambda name, _, stats: found.update({name: stats}))
+    q, k, o = (found[f"model.layers.0.self_attn.{name}_proj"] for name in "qko")
+    assert q is k
+    assert q is not o
+    assert q.sequences == len(windows)
+
+
+def test_the_blocks_keep_their_forward(model, windows):
+    for block in decoder_layers(model):
+        block.forward = block.forward  # as libraries that dispatch layers to devices do
+    before = [block.forward for block in decoder_layers(model)]
+    walk_blocks(model, windows, lambda *_: None, batch=2)
+    assert [block.forward for block in decoder_layers(model)] == before

@@ -1,4 +1,4 @@
-"""Paper 33, DSnoT: does swapping weights, without training, repair a pruned language model?
+"""Paper 33, DSnoT: swapping weights, without training, to repair a pruned language model.
 
 Every start pruner at every sparsity, with and without DSnoT, on the same calibration text (drawn
 anew for each seed) and the same held-out text; then what each part of the method contributes, and
@@ -8,17 +8,19 @@ what it costs on one large layer.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from rarefy.evidence.claims import Claim, Measurements
+from rarefy.evidence.claims import Measurements
+from rarefy.papers._dsnot_claims import PATTERNS, STARTS, dsnot_claims
 from rarefy.papers._recipe import Paper, Trial
 
 if TYPE_CHECKING:
     import torch
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from torch import Tensor
 
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from rarefy.weights import LayerStats, Masks
 
 SPARSITIES = ("50", "60", "70", "80")
-PATTERNS = ("2:4", "4:8")
 LEVELS = SPARSITIES + PATTERNS
 CALIBRATION_TOKENS = 128
 
@@ -34,10 +35,11 @@ CALIBRATION_TOKENS = 128
 class Variant(NamedTuple):
     """One way to prune: a start, options of DSnoT (``None``: no repair), and at which levels."""
 
-    start: Literal["magnitude by row", "magnitude", "wanda", "sparsegpt"]
+    start: Literal["magnitude", "wanda", "sparsegpt"]
     dsnot: Mapping[str, Any] | None = None
     levels: tuple[str, ...] = LEVELS
     layers: Literal["all", "attention"] = "all"
+    scope: Literal["row", "layer"] = "row"
     random: bool = False
     dense_sparsegpt: bool = False
     calibration: float = 1.0
@@ -50,22 +52,22 @@ RELEASED = {"max_cycles": 50, "same_sign": False, "threshold_mode": "released"}
 ENDS = ("60", "80")
 
 VARIANTS = {
-    "magnitude": Variant("magnitude", levels=SPARSITIES),
-    "magnitude by row": Variant("magnitude by row"),
-    "magnitude+dsnot": Variant("magnitude by row", {}),
+    "magnitude": Variant("magnitude", levels=SPARSITIES, scope="layer"),
+    "magnitude by row": Variant("magnitude"),
+    "magnitude+dsnot": Variant("magnitude", {}),
     "wanda": Variant("wanda"),
     "wanda+dsnot": Variant("wanda", {}),
-    "sparsegpt": Variant("sparsegpt"),
-    "sparsegpt+dsnot": Variant("sparsegpt", {}),
-    "sparsegpt mask+dsnot": Variant("sparsegpt", {}, ENDS, dense_sparsegpt=True),
-    "magnitude+dsnot, attention only": Variant("magnitude by row", {}, ENDS, "attention"),
+    "sparsegpt": Variant("sparsegpt", levels=SPARSITIES),
+    "sparsegpt+dsnot": Variant("sparsegpt", {}, SPARSITIES),
+    "sparsegpt mask+dsnot": Variant("sparsegpt", {}, ("80",), dense_sparsegpt=True),
+    "magnitude+dsnot, attention only": Variant("magnitude", {}, ENDS, "attention"),
     "wanda+dsnot, attention only": Variant("wanda", {}, ENDS, "attention"),
-    "magnitude+dsnot, as released": Variant("magnitude by row", RELEASED, ENDS, "attention"),
+    "magnitude+dsnot, as released": Variant("magnitude", RELEASED, ENDS, "attention"),
     "wanda+dsnot, as released": Variant("wanda", RELEASED, ENDS, "attention"),
     "sparsegpt+dsnot, as released": Variant("sparsegpt", RELEASED, ENDS, "attention"),
-    "magnitude+random swaps": Variant("magnitude by row", {}, ("80",), random=True),
+    "magnitude+random swaps": Variant("magnitude", {}, ("80",), random=True),
     "wanda+random swaps": Variant("wanda", {}, ("80",), random=True),
-    "magnitude+dsnot, gamma 0": Variant("magnitude by row", {"var_power": 0.0}, ("80",)),
+    "magnitude+dsnot, gamma 0": Variant("magnitude", {"var_power": 0.0}, ("80",)),
     "wanda+dsnot, gamma 0": Variant("wanda", {"var_power": 0.0}, ("80",)),
     "wanda+dsnot, grow by |C|": Variant("wanda", {"grow": "magnitude"}, ("80",)),
     "wanda+dsnot, prune by |W|": Variant("wanda", {"prune": "magnitude"}, ("80",)),
@@ -78,170 +80,6 @@ VARIANTS = {
 # One large layer of random weights, for the clock.
 LAYER_ARMS = ("layer: wanda", "layer: dsnot", "layer: row sorts", "layer: sparsegpt")
 
-_STARTS = {"magnitude": "magnitude by row", "wanda": "wanda", "sparsegpt": "sparsegpt"}
-_ABLATIONS = {
-    "wanda+dsnot": "as it is",
-    "wanda+dsnot, gamma 0": "without the variance",
-    "wanda+dsnot, grow by |C|": "growing by |C|",
-    "wanda+dsnot, prune by |W|": "pruning by magnitude",
-}
-
-
-def _claims() -> tuple[Claim, ...]:
-    def lower(id_: str, text: str, metric: str, arm: str, versus: str, **more: Any) -> Claim:
-        return Claim(id=id_, text=text, metric=metric, arm=arm, versus=versus, **more)
-
-    claims = []
-    for start, sparsity, paper in (
-        ("magnitude", "80", ""),
-        ("magnitude", "70", ""),
-        ("wanda", "80", "4.80e3 to 4.12e3, LLaMA-7B"),
-        ("sparsegpt", "60", "10.41 to 9.65, LLaMA-7B"),
-    ):
-        text = f"At {sparsity} %, DSnoT lowers the perplexity of {start} pruning."
-        metric, arm = f"log_ppl_{sparsity}", f"{start}+dsnot"
-        claims.append(
-            lower(f"c1-{start}-{sparsity}", text, metric, arm, _STARTS[start], paper=paper)
-        )
-    claims.append(
-        lower(
-            "c1-matrix-80",
-            "At 80 %, magnitude by row with DSnoT beats magnitude with one threshold per matrix.",
-            "log_ppl_80",
-            "magnitude+dsnot",
-            "magnitude",
-        )
-    )
-    for start, sparsity, paper in (
-        ("magnitude", "60", "5.6e2 to 66.7, LLaMA-7B"),
-        ("magnitude", "50", ""),
-        ("wanda", "60", "10.69 to 10.22, LLaMA-7B"),
-        ("wanda", "50", "7.26 to about 7.1, LLaMA-7B"),
-    ):
-        text = f"At {sparsity} %, DSnoT makes {start} pruning at most 2 % worse in perplexity."
-        metric, arm = f"log_ppl_{sparsity}", f"{start}+dsnot"
-        more = {"margin": -math.log(1.02), "paper": paper}
-        claims.append(lower(f"c1-{start}-{sparsity}", text, metric, arm, _STARTS[start], **more))
-    for start in ("magnitude", "wanda"):
-        for low, high in (("70", "80"), ("60", "70")):
-            text = f"DSnoT gains more on {start} at {high} % than at {low} % (log-perplexity)."
-            metric, arm = f"rise_{low}_{high}", f"{start}+dsnot"
-            paper = "88.84 to 62.05 at 70 %, LLaMA-7B, Wanda" if start == "wanda" else ""
-            claims.append(
-                lower(f"c2-{start}-{high}", text, metric, arm, _STARTS[start], paper=paper)
-            )
-    for start, versus in _STARTS.items():
-        claims.append(
-            Claim(
-                id=f"c3-{start}-valid",
-                text=f"DSnoT on {start} keeps every group of 2:4 and 4:8 exact.",
-                metric="pattern_violations",
-                arm=f"{start}+dsnot",
-                deterministic=True,
-            )
-        )
-        if start != "sparsegpt":
-            claims += [
-                lower(
-                    f"c3-{start}-{pattern}",
-                    f"DSnoT lowers the perplexity of {start} in the {pattern} pattern.",
-                    f"log_ppl_{pattern}",
-                    f"{start}+dsnot",
-                    versus,
-                )
-                for pattern in PATTERNS
-            ]
-    for name, versus, factor, text in (
-        ("wanda", "layer: wanda", 0.5, "takes at most twice as long as Wanda's mask"),
-        ("sparsegpt", "layer: sparsegpt", 5.0, "takes at most a fifth of SparseGPT's time"),
-        ("sorts", "layer: row sorts", 3.0, "takes at most a third of the time of full row sorts"),
-    ):
-        claims.append(
-            lower(
-                f"c4-{name}",
-                f"On one large layer DSnoT {text}.",
-                "layer_seconds",
-                "layer: dsnot",
-                versus,
-                kind="ratio",
-                margin=factor - 1,
-                paper="about 5 s; Wanda 3.5 s, SparseGPT 150 s, LLaMA-7B"
-                if name != "sorts"
-                else "",
-            )
-        )
-    claims.append(
-        Claim(
-            id="c4-identical",
-            text="Looking only at the first entries of each ranking gives what full sorts give.",
-            metric="differences_from_full_sort",
-            arm="layer: dsnot",
-            deterministic=True,
-        )
-    )
-    claims += [
-        lower(
-            f"c5-random-{i}",
-            f"At 80 % on Wanda, DSnoT {words} beats as many random swaps.",
-            "log_ppl_80",
-            arm,
-            "wanda+random swaps",
-        )
-        for i, (arm, words) in enumerate(_ABLATIONS.items(), 1)
-    ]
-    for id_, text, arm, versus in (
-        (
-            "random-magnitude",
-            "At 80 % on magnitude, DSnoT beats as many random swaps.",
-            "magnitude+dsnot",
-            "magnitude+random swaps",
-        ),
-        (
-            "variance-wanda",
-            "The variance in the growing rule helps (Wanda, 80 %).",
-            "wanda+dsnot",
-            "wanda+dsnot, gamma 0",
-        ),
-        (
-            "variance-magnitude",
-            "The variance in the growing rule helps (magnitude, 80 %).",
-            "magnitude+dsnot",
-            "magnitude+dsnot, gamma 0",
-        ),
-        (
-            "wanda-term",
-            "Wanda's score in the pruning rule helps (Wanda, 80 %).",
-            "wanda+dsnot",
-            "wanda+dsnot, prune by |W|",
-        ),
-        (
-            "cycles",
-            "50 cycles do better than one (Wanda, 80 %).",
-            "wanda+dsnot, 50 cycles",
-            "wanda+dsnot, 1 cycle",
-        ),
-        (
-            "samples",
-            "More calibration text helps (Wanda, 80 %).",
-            "wanda+dsnot",
-            "wanda+dsnot, 1/4 of the text",
-        ),
-    ):
-        claims.append(lower(f"c5-{id_}", text, "log_ppl_80", arm, versus))
-    claims.append(
-        lower(
-            "c6",
-            "At 50 %, DSnoT comes as close to fine-tuning as in the paper (4.4 % in perplexity).",
-            "log_ppl_50",
-            "wanda+dsnot",
-            "wanda+fine-tuning",
-            margin=-math.log(7.1 / 6.8),
-            paper="about 7.1 against 6.8 to 7.1, LLaMA-7B",
-        )
-    )
-    return tuple(claims)
-
-
 PAPER = Paper(
     number=33,
     slug="dsnot",
@@ -250,7 +88,7 @@ PAPER = Paper(
     authors_code="https://github.com/zyxxmu/DSnoT",
     domain="weights",
     arms=("dense", *VARIANTS, *LAYER_ARMS),
-    claims=_claims(),
+    claims=dsnot_claims(),
     summary=(
         "A pruned language model is repaired without gradients: in each row of each layer a few "
         "pruned weights come back and a few kept ones go, until the row's expected output is near "
@@ -258,6 +96,7 @@ PAPER = Paper(
         "the more the sparser the model, in seconds."
     ),
     usage=(
+        "import torch\n"
         "from rarefy.data import encode, modules, sample_windows\n"
         "from rarefy.models import open_model\n"
         "from rarefy.weights import prune_lm\n"
@@ -331,7 +170,10 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
         return _measure_layer(arm, trial)
     import copy
 
+    from rarefy.weights import input_axes
+
     variant = VARIANTS[arm]
+    axes = input_axes(shared.model)
     values: dict[str, float] = {}
     violations = 0
     for i, level in enumerate(variant.levels):
@@ -344,8 +186,9 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
             values[f"expected_error_{level}"], values[f"output_error_{level}"] = errors
         if level in PATTERNS:
             n, m = map(int, level.split(":"))
-            groups = [mask.reshape(-1, m).sum(1) for mask in masks.values()]
-            violations += sum(int((kept != n).sum()) for kept in groups)
+            for name, mask in masks.items():
+                kept = mask.movedim(axes[name], -1).reshape(-1, m).sum(1)
+                violations += int((kept != n).sum())
     if set(PATTERNS) <= set(variant.levels):
         values["pattern_violations"] = violations
     # A gain grows with sparsity where the repaired model's perplexity rises less.
@@ -379,6 +222,7 @@ def _prune(
         block_weights,
         dsnot,
         finetune,
+        input_axes,
         magnitude,
         mask_from_scores,
         prune_lm,
@@ -390,9 +234,13 @@ def _prune(
         if level in PATTERNS
         else {"sparsity": int(level) / 100}
     )
-    if variant.start.startswith("magnitude") and variant.dsnot is None:
-        scope = "layer" if variant.start == "magnitude" else "row"
-        masks = mask_from_scores(magnitude(block_weights(model)), scope=scope, **budget)
+    if variant.start == "magnitude" and variant.dsnot is None:
+        masks = mask_from_scores(
+            magnitude(block_weights(model)),
+            scope=variant.scope,
+            input_axes=input_axes(model),
+            **budget,
+        )
         masks.apply_(model)
         return masks
     refine = None
@@ -404,7 +252,7 @@ def _prune(
     masks = prune_lm(
         model,
         windows,
-        method=variant.start.split()[0],
+        method=variant.start,
         refine=refine,
         layers=variant.layers,
         sparsegpt_weights="dense" if variant.dense_sparsegpt else "updated",
@@ -412,8 +260,8 @@ def _prune(
         **budget,
     ).masks
     if variant.finetuned:
-        epochs = trial.pick(smoke=1, default=5, full=10)
-        batches = [batch for _ in range(epochs) for batch in windows.to(model.device).split(4)]
+        epochs = trial.pick(smoke=1, default=2, full=10)
+        batches = [batch for _ in range(epochs) for batch in windows.to(trial.device).split(4)]
         finetune(model, batches, lambda m, ids: m(input_ids=ids, labels=ids).loss, masks=masks)
     return masks
 
@@ -460,7 +308,7 @@ def _measure_layer(arm: str, trial: Trial) -> dict[str, float]:
     work, repeats = {
         "layer: wanda": (lambda: row_mask(wanda(weight, stats.norm), density=0.4), 5),
         "layer: dsnot": (lambda: dsnot(weight, mask, stats), 5),
-        "layer: row sorts": (sort_rows, 3),
+        "layer: row sorts": (sort_rows, 1),
         "layer: sparsegpt": (lambda: sparsegpt(weight, stats.gram, density=0.4), 1),
     }[arm]
     if repeats > 1:
@@ -517,50 +365,69 @@ def figure(measurements: Measurements) -> Figure:
 
 
 def _draw_curves(axes: Axes, measurements: Measurements) -> None:
-    from rarefy.evidence import estimate
-
-    for i, (name, start) in enumerate(_STARTS.items()):
-        for arm, style in ((start, "--"), (f"{name}+dsnot", "-")):
-            found = [estimate(measurements.values(arm, f"log_ppl_{s}")) for s in SPARSITIES]
-            means = [math.exp(e.mean) for e in found]
-            at = [int(s) for s in SPARSITIES]
-            label = name if arm == start else f"{name} + DSnoT"
-            axes.plot(at, means, style, color=f"C{i}", marker="o", ms=4, label=label)
-            if all(e.low is not None for e in found):
-                low = [math.exp(e.low or 0.0) for e in found]
-                high = [math.exp(e.high or 0.0) for e in found]
-                axes.fill_between(at, low, high, color=f"C{i}", alpha=0.15, lw=0)
-    dense = math.exp(estimate(measurements.values("dense", "log_ppl")).mean)
+    at = [int(sparsity) for sparsity in SPARSITIES]
+    for i, (name, start) in enumerate(STARTS.items()):
+        shown = {"magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT"}[name]
+        for arm, style, label in (
+            (start, "--", shown),
+            (f"{name}+dsnot", "-", f"{shown} + DSnoT"),
+        ):
+            found = [_exp_estimate(measurements.values(arm, f"log_ppl_{s}")) for s in SPARSITIES]
+            mean, low, high = zip(*found, strict=True)
+            axes.plot(at, mean, style, color=f"C{i}", marker="o", ms=4, label=label)
+            axes.fill_between(at, low, high, color=f"C{i}", alpha=0.15, lw=0)
+    dense = _exp_estimate(measurements.values("dense", "log_ppl"))[0]
     axes.axhline(dense, color="C6", lw=1, ls=":")
-    axes.annotate("dense", (50, dense), (0, 3), textcoords="offset points", color="C6")
+    axes.text(at[-1], 0.985 * dense, "dense", color="C6", ha="right", va="top", fontsize=9)
     axes.set(yscale="log", xlabel="sparsity, %", ylabel="perplexity on held-out text")
-    axes.set_xticks([int(s) for s in SPARSITIES])
+    axes.margins(y=0.1)
+    axes.set_xticks(at)
+    _plain_log(axes.yaxis)
     axes.legend(fontsize=9)
     axes.set_title("The repair, by start pruner", loc="left", fontsize=11)
 
 
 def _draw_bars(axes: Axes, measurements: Measurements) -> None:
+    arms = [a for a, v in VARIANTS.items() if v.start == "wanda" and "80" in v.levels]
+    names = []
+    for place, arm in enumerate(arm for arm in reversed(arms) if arm != "wanda"):
+        pairs = measurements.paired(arm, "wanda", "log_ppl_80")
+        ratio, low, high = _exp_estimate([ours - start for ours, start in pairs])
+        colour = "C1" if arm == "wanda+dsnot" else "C6"
+        axes.barh(place, ratio - 1, left=1, color=colour, alpha=0.75)
+        axes.plot([low, high], [place, place], "k-", lw=1.2)
+        axes.annotate(
+            f"{ratio:.2f}",
+            (max(ratio, high, 1.0), place),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
+        )
+        names.append(arm.removeprefix("wanda+").replace("dsnot", "DSnoT"))
+    axes.axvline(1, color="black", lw=0.8)
+    axes.set(xscale="log", xlabel="perplexity ÷ that of Wanda alone, at 80 %")
+    axes.margins(x=0.12)
+    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.grid(visible=False, axis="y")
+    _plain_log(axes.xaxis)
+    axes.set_title("Part by part (below 1 repairs)", loc="left", fontsize=11)
+
+
+def _exp_estimate(logs: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and 95 % interval of logarithms, as factors; one value is its own interval."""
     from rarefy.evidence import estimate
 
-    arms = [arm for arm, v in VARIANTS.items() if v.start == "wanda" and "80" in v.levels]
-    for place, arm in enumerate(reversed([a for a in arms if a != "wanda"])):
-        pairs = measurements.paired(arm, "wanda", "log_ppl_80")
-        found = estimate([100 * math.expm1(ours - start) for ours, start in pairs])
-        axes.barh(place, found.mean, color="C1" if arm == "wanda+dsnot" else "C6", alpha=0.75)
-        if found.low is not None and found.high is not None:
-            axes.plot([found.low, found.high], [place, place], color="black", lw=1.2)
-        axes.annotate(
-            arm.removeprefix("wanda+").replace("dsnot", "DSnoT"),
-            (0, place),
-            (-6, 0),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            fontsize=9,
-        )
-    axes.axvline(0, color="black", lw=0.8)
-    axes.set_yticks([])
-    axes.grid(visible=False, axis="y")
-    axes.set_xlabel("change of perplexity against Wanda at 80 %, %")
-    axes.set_title("Part by part (left is better)", loc="left", fontsize=11)
+    found = estimate(logs)
+    low = found.mean if found.low is None else found.low
+    high = found.mean if found.high is None else found.high
+    return math.exp(found.mean), math.exp(low), math.exp(high)
+
+
+def _plain_log(axis: Axis) -> None:
+    """Write 50, 100, 200 on a logarithmic axis rather than powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())

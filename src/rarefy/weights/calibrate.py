@@ -6,14 +6,15 @@ statistics; run it again, pruned, for the inputs of block b + 1.
 
 Source: the layer loop of SparseGPT (Frantar and Alistarh 2023), Wanda and DSnoT's public code.
 Departures: every block gets the arguments (positions, masks) the model itself would give it,
-taken from one pass of the dense model, where that code gives all blocks those of the first.
+caught on their way in, where that code gives all blocks those of the first.
 
 Axis letters: s sequences, t tokens, i inputs, o outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import torch
@@ -256,9 +257,14 @@ class _Seen(Exception):  # noqa: N818 - a signal, not an error
 
 
 def _block_calls(model: nn.Module, ids: Tensor) -> list[Call]:
-    """Positional and keyword arguments with which each block is called for these tokens."""
+    """Positional and keyword arguments with which each block is called for these tokens.
+
+    They do not depend on the hidden states, so only the first block runs; the others hand their
+    input on, wrapped as the first block wraps its output.
+    """
     blocks = list(decoder_layers(model))
     calls: list[Call] = []
+    wraps = False
 
     def seen(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         # Only the first block's hidden states are needed: later ones would fill the memory.
@@ -266,15 +272,39 @@ def _block_calls(model: nn.Module, ids: Tensor) -> list[Call]:
         if len(calls) == len(blocks):
             raise _Seen
 
+    def ran(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        nonlocal wraps
+        wraps = isinstance(output, tuple)
+
+    def hand_on(*args: Any, **kwargs: Any) -> Any:
+        states = _states((args, kwargs))
+        return (states,) if wraps else states
+
     hooks = [block.register_forward_pre_hook(seen, with_kwargs=True) for block in blocks]
-    try:
-        model(input_ids=ids.to(next(model.parameters()).device), use_cache=False)
-    except _Seen:
-        pass
-    finally:
-        for hook in hooks:
-            hook.remove()
+    hooks.append(blocks[0].register_forward_hook(ran))
+    with ExitStack() as patches:
+        for block in blocks[1:]:
+            patches.enter_context(_forward_is(block, hand_on))
+        try:
+            model(input_ids=ids.to(next(model.parameters()).device), use_cache=False)
+        except _Seen:
+            pass
+        finally:
+            for hook in hooks:
+                hook.remove()
     return calls
+
+
+@contextmanager
+def _forward_is(block: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    own = vars(block).get("forward")  # dispatching libraries put one on the instance
+    block.forward = forward
+    try:
+        yield
+    finally:
+        del block.forward
+        if own is not None:
+            block.forward = own
 
 
 def _states(call: Call) -> Tensor:

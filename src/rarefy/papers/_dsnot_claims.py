@@ -1,0 +1,180 @@
+"""What paper 33, DSnoT, says, as its method card asks to have it judged.
+
+c1 perplexity falls, c2 the gain grows with sparsity, c3 N:M patterns, c4 the cost, c5 each part of
+the method against its absence, c6 against fine-tuning. For SparseGPT the card expects no gain at
+this size; the paper's own claim is judged all the same.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rarefy.evidence.claims import Claim
+
+PATTERNS = ("2:4", "4:8")
+
+# The arm that each arm "...+dsnot" starts from.
+STARTS = {"magnitude": "magnitude by row", "wanda": "wanda", "sparsegpt": "sparsegpt"}
+_CRITERIA = {
+    "wanda+dsnot": "as it is",
+    "wanda+dsnot, gamma 0": "without the variance",
+    "wanda+dsnot, grow by |C|": "growing by |C|",
+    "wanda+dsnot, prune by |W|": "pruning by magnitude",
+}
+
+
+def dsnot_claims() -> tuple[Claim, ...]:
+    """List the claims, in the order of the card."""
+
+    def lower(id_: str, text: str, metric: str, arm: str, versus: str, **more: Any) -> Claim:
+        return Claim(id=id_, text=text, metric=metric, arm=arm, versus=versus, **more)
+
+    claims = []
+    for start, sparsity, paper in (
+        ("magnitude", "80", ""),
+        ("magnitude", "70", ""),
+        ("wanda", "80", "4.80e3 to 4.12e3, LLaMA-7B"),
+        ("sparsegpt", "60", "10.41 to 9.65, LLaMA-7B"),
+    ):
+        text = f"At {sparsity} %, DSnoT lowers the perplexity of {start} pruning."
+        metric, arm = f"log_ppl_{sparsity}", f"{start}+dsnot"
+        claims.append(
+            lower(f"c1-{start}-{sparsity}", text, metric, arm, STARTS[start], paper=paper)
+        )
+    claims.append(
+        lower(
+            "c1-matrix-80",
+            "At 80 %, magnitude by row with DSnoT beats magnitude with one threshold per matrix.",
+            "log_ppl_80",
+            "magnitude+dsnot",
+            "magnitude",
+        )
+    )
+    for start, sparsity, paper in (
+        ("magnitude", "60", "5.6e2 to 66.7, LLaMA-7B"),
+        ("magnitude", "50", ""),
+        ("wanda", "60", "10.69 to 10.22, LLaMA-7B"),
+        ("wanda", "50", "7.26 to about 7.1, LLaMA-7B"),
+    ):
+        text = f"At {sparsity} %, DSnoT makes {start} pruning at most 2 % worse in perplexity."
+        metric, arm = f"log_ppl_{sparsity}", f"{start}+dsnot"
+        more = {"margin": -math.log(1.02), "paper": paper}
+        claims.append(lower(f"c1-{start}-{sparsity}", text, metric, arm, STARTS[start], **more))
+    for start in ("magnitude", "wanda"):
+        for low, high in (("70", "80"), ("60", "70")):
+            text = f"DSnoT gains more on {start} at {high} % than at {low} % (log-perplexity)."
+            metric, arm = f"rise_{low}_{high}", f"{start}+dsnot"
+            paper = "88.84 to 62.05 at 70 %, LLaMA-7B, Wanda" if start == "wanda" else ""
+            claims.append(
+                lower(f"c2-{start}-{high}", text, metric, arm, STARTS[start], paper=paper)
+            )
+    for start in ("magnitude", "wanda"):
+        claims.append(
+            Claim(
+                id=f"c3-{start}-valid",
+                text=f"DSnoT on {start} keeps every group of 2:4 and 4:8 exact.",
+                metric="pattern_violations",
+                arm=f"{start}+dsnot",
+                deterministic=True,
+            )
+        )
+        claims += [
+            lower(
+                f"c3-{start}-{pattern}",
+                f"DSnoT lowers the perplexity of {start} in the {pattern} pattern.",
+                f"log_ppl_{pattern}",
+                f"{start}+dsnot",
+                STARTS[start],
+            )
+            for pattern in PATTERNS
+        ]
+    for name, versus, factor, text in (
+        ("wanda", "layer: wanda", 0.5, "takes at most twice as long as Wanda's mask"),
+        ("sparsegpt", "layer: sparsegpt", 5.0, "takes at most a fifth of SparseGPT's time"),
+        ("sorts", "layer: row sorts", 3.0, "takes at most a third of the time of full row sorts"),
+    ):
+        claims.append(
+            lower(
+                f"c4-{name}",
+                f"On one large layer DSnoT {text}.",
+                "layer_seconds",
+                "layer: dsnot",
+                versus,
+                kind="ratio",
+                margin=factor - 1,
+                paper="about 5 s; Wanda 3.5 s, SparseGPT 150 s, LLaMA-7B"
+                if name != "sorts"
+                else "",
+            )
+        )
+    claims.append(
+        Claim(
+            id="c4-identical",
+            text="Looking only at the first entries of each ranking gives what full sorts give.",
+            metric="differences_from_full_sort",
+            arm="layer: dsnot",
+            deterministic=True,
+        )
+    )
+    claims += [
+        lower(
+            f"c5-random-{i}",
+            f"At 80 % on Wanda, DSnoT {words} beats as many random swaps.",
+            "log_ppl_80",
+            arm,
+            "wanda+random swaps",
+        )
+        for i, (arm, words) in enumerate(_CRITERIA.items(), 1)
+    ]
+    for id_, text, arm, versus in (
+        (
+            "random-magnitude",
+            "At 80 % on magnitude, DSnoT beats as many random swaps.",
+            "magnitude+dsnot",
+            "magnitude+random swaps",
+        ),
+        (
+            "variance-wanda",
+            "The variance in the growing rule helps (Wanda, 80 %).",
+            "wanda+dsnot",
+            "wanda+dsnot, gamma 0",
+        ),
+        (
+            "variance-magnitude",
+            "The variance in the growing rule helps (magnitude, 80 %).",
+            "magnitude+dsnot",
+            "magnitude+dsnot, gamma 0",
+        ),
+        (
+            "wanda-term",
+            "Wanda's score in the pruning rule helps (Wanda, 80 %).",
+            "wanda+dsnot",
+            "wanda+dsnot, prune by |W|",
+        ),
+        (
+            "cycles",
+            "50 cycles do better than one (Wanda, 80 %).",
+            "wanda+dsnot, 50 cycles",
+            "wanda+dsnot, 1 cycle",
+        ),
+        (
+            "samples",
+            "More calibration text helps (Wanda, 80 %).",
+            "wanda+dsnot",
+            "wanda+dsnot, 1/4 of the text",
+        ),
+    ):
+        claims.append(lower(f"c5-{id_}", text, "log_ppl_80", arm, versus))
+    claims.append(
+        lower(
+            "c6",
+            "At 50 %, DSnoT comes as close to fine-tuning as in the paper (4.4 % in perplexity).",
+            "log_ppl_50",
+            "wanda+dsnot",
+            "wanda+fine-tuning",
+            margin=-math.log(7.1 / 6.8),
+            paper="about 7.1 against 6.8 to 7.1, LLaMA-7B",
+        )
+    )
+    return tuple(claims)
