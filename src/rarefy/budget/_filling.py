@@ -30,12 +30,16 @@ def fill(
     less than the largest cost. Assumes ``cost @ low <= budget <= cost @ high``, and proportions
     that are positive wherever low < high.
     """
+    if np.array_equal(low, high):
+        return low.copy()
     level = np.clip(_level(proportions, low, high, budget, cost) * proportions, low, high)
-    # a level that rounding pushed onto a whole number from below must not overdraw the budget
-    counts = np.clip(np.floor(level - 1e-12 * level), low, high).astype(np.int64)
+    # a level that rounding lifted onto a whole number would overdraw the budget; limits are exact
+    counts = np.where(level < high, np.floor(level - 1e-12 * level), high).astype(np.int64)
+    counts = np.maximum(counts, low)
     left = budget - cost @ counts
     for group in np.argsort(counts - level, kind="stable"):
-        if counts[group] < high[group] and cost[group] <= left:
+        # the tolerance lets a budget that equals the cost of every entry buy every entry
+        if counts[group] < high[group] and cost[group] <= left * (1 + 1e-9):
             counts[group] += 1
             left -= cost[group]
         if left <= 0:

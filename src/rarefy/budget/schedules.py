@@ -95,8 +95,8 @@ class Cubic(Ramp):
 
     Examples
     --------
-    >>> [Cubic(0.1, end=0.8)(progress) for progress in (0.0, 0.4, 1.0)]
-    [1.0, 0.2125, 0.1]
+    >>> [Cubic(0.0, end=0.5)(progress) for progress in (0.0, 0.25, 1.0)]
+    [1.0, 0.125, 0.0]
     """
 
     def _left(self, done: float) -> float:

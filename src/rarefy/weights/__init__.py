@@ -6,6 +6,10 @@ Which weights stay  ``scores``        magnitude, SNIP, GraSP, SynFlow, Fisher, m
                     ``random_masks``  :func:`random_masks`
 Masks               ``masks``         :class:`Masks`, :func:`mask_similarity`
                     ``attach``        :func:`attach`: parametrized or projected
+After training      ``calibrate``     :class:`LayerStats`, :func:`walk_blocks`
+                    ``sparsegpt``     :func:`sparsegpt`
+                    ``dsnot``         :func:`dsnot`
+                    ``prune_lm``      :func:`prune_lm`: the three above, and Wanda, on a model
 """
 
 from rarefy.weights.attach import (
@@ -20,8 +24,11 @@ from rarefy.weights.attach import (
     sr_ste,
     strip_state_dict,
 )
+from rarefy.weights.calibrate import LayerStats, walk_blocks
+from rarefy.weights.dsnot import DSnoTResult, dsnot, random_swaps
 from rarefy.weights.from_scores import mask_from_scores
 from rarefy.weights.masks import LayerDensity, Masks, Similarity, mask_similarity
+from rarefy.weights.prune_lm import PrunedLayer, PrunedModel, output_errors, prune_lm
 from rarefy.weights.random_masks import random_mask, random_masks
 from rarefy.weights.scores import (
     Movement,
@@ -35,8 +42,22 @@ from rarefy.weights.scores import (
     wanda,
 )
 from rarefy.weights.select import block_weights, input_axes, input_axis, select
+from rarefy.weights.sparsegpt import SparseGPTResult, obs_factor, sparsegpt, sparsegpt_score
 
 __all__ = [
+    "LayerStats",
+    "walk_blocks",
+    "DSnoTResult",
+    "dsnot",
+    "random_swaps",
+    "PrunedLayer",
+    "PrunedModel",
+    "output_errors",
+    "prune_lm",
+    "SparseGPTResult",
+    "obs_factor",
+    "sparsegpt",
+    "sparsegpt_score",
     "MASKED",
     "STRAIGHT_THROUGH",
     "Attachment",

@@ -12,7 +12,7 @@ Departures: the decayed rule here changes the gradient only; the soft forward of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -281,7 +281,7 @@ def strip_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return plain
 
 
-def refuse_tied(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+def refuse_tied(model: nn.Module, names: Iterable[str]) -> None:
     """Refuse masks on a tensor that has several names in the model.
 
     Raises
@@ -289,8 +289,9 @@ def refuse_tied(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     ValueError
         Naming the tensor and what it is tied to.
     """
+    names = set(names)
     for group in shared_names(model):
-        for name in sorted(group & set(masks)):
+        for name in sorted(group & names):
             others = ", ".join(sorted(group - {name}))
             raise ValueError(
                 f"{name} is tied: it is the same tensor as {others}, so a mask on one would "

@@ -105,13 +105,17 @@ def pattern_mask(score: Tensor, pattern: NM, *, axis: int = 1, name: str = "the 
     ValueError
         If ``m`` does not divide the number of inputs.
     """
-    inputs = score.shape[axis]
+    check_pattern(pattern, score.shape[axis], name)
+    return NM(pattern.n, pattern.m, axis=axis, by="value").mask(score)
+
+
+def check_pattern(pattern: NM, inputs: int, name: str) -> None:
+    """Refuse a pattern that does not divide a layer's inputs, with the numbers."""
     if inputs % pattern.m:
         raise ValueError(
             f"pattern {pattern.n}:{pattern.m} does not fit {name}: "
             f"its {inputs} inputs are no multiple of {pattern.m}"
         )
-    return NM(pattern.n, pattern.m, axis=axis, by="value").mask(score)
 
 
 def check_density(*, density: float | None = None, sparsity: float | None = None) -> float:

@@ -1,0 +1,279 @@
+"""Greedy swaps of kept and pruned entries, row by row, until a row's error is small.
+
+Each row has an error e = sum over pruned entries of c. While |e| is above a threshold, revive the
+pruned entry and drop the kept entry that bring e towards zero by the caller's two rankings:
+
+    e <- e + c[dropped] - c[revived]
+
+This is the inner loop of DSnoT (Zhang et al. 2024, section 3). Only the first ``cycles`` entries
+of each ranking can ever be used, so they are found in one scan with a short sorted list, where
+the plain twin sorts whole rows. Ties in a ranking go to the lowest index in both.
+
+Departures: none from the method; lists end instead of wrapping round (a row then stops).
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+class Swapped(NamedTuple):
+    """Masks and errors after the swaps.
+
+    Attributes
+    ----------
+    mask : bool array, shape (rows, columns)
+    before, after : float64 array, shape (rows,)
+        The signed error with the mask given and with the mask returned.
+    swaps : int64 array, shape (rows,)
+    """
+
+    mask: NDArray[np.bool_]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    swaps: NDArray[np.int64]
+
+
+def swap_rows(
+    contribution: Floats,
+    grow: Floats,
+    score: Floats,
+    mask: NDArray[np.bool_],
+    threshold: NDArray[np.float64],
+    *,
+    cycles: int,
+    same_sign: bool,
+    signed: bool = True,
+    group: int = 0,
+    threads: int = 1,
+) -> Swapped:
+    """Swap entries of every row; rows are independent.
+
+    Parameters
+    ----------
+    contribution : float32 array, shape (rows, columns)
+        What each entry adds to its row's error when it is pruned.
+    grow : float32 array, shape (rows, columns)
+        Ranking of pruned entries: largest first where the error is positive; where it is
+        negative smallest first if ``signed``, else largest first too.
+    score : float32 array, shape (rows, columns)
+        Ranking of kept entries, smallest is dropped first.
+    mask : bool array, shape (rows, columns)
+        True is kept. Not changed.
+    threshold : float64 array, shape (rows,)
+    cycles : int
+        Most swaps of a row.
+    same_sign : bool
+        Stop a row before a swap that turns its error to another sign than it began with.
+    signed : bool, default True
+    group : int, default 0
+        0: drop a kept entry whose contribution has the sign opposite to the error. m: drop one in
+        the revived entry's own group of m columns, whatever its sign, so N:M patterns stay valid.
+    threads : int, default 1
+
+    Returns
+    -------
+    Swapped
+    """
+    rows = len(contribution)
+    result = Swapped(mask.copy(), np.empty(rows), np.empty(rows), np.zeros(rows, np.int64))
+
+    def part(start: int, stop: int) -> None:
+        _swap_rows(
+            contribution,
+            grow,
+            score,
+            mask,
+            threshold,
+            cycles,
+            same_sign,
+            signed,
+            group,
+            start,
+            stop,
+            result.mask,
+            result.before,
+            result.after,
+            result.swaps,
+        )
+
+    cuts = [rows * i // threads for i in range(threads + 1)]
+    if threads == 1:
+        part(0, rows)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(part, cuts[:-1], cuts[1:]))
+    return result
+
+
+def swap_rows_reference(
+    contribution: Floats,
+    grow: Floats,
+    score: Floats,
+    mask: NDArray[np.bool_],
+    threshold: NDArray[np.float64],
+    *,
+    cycles: int,
+    same_sign: bool,
+    signed: bool = True,
+    group: int = 0,
+) -> Swapped:
+    """Plain twin of :func:`swap_rows`: sort every row in full, then follow the algorithm box."""
+    rows, columns = contribution.shape
+    falling = np.argsort(np.where(mask, np.inf, -grow), axis=1, kind="stable")
+    rising = np.argsort(np.where(mask, np.inf, grow), axis=1, kind="stable") if signed else falling
+    droppable = [
+        np.argsort(np.where(mask & side, score, np.inf), axis=1, kind="stable")
+        for side in (contribution < 0, contribution > 0)
+    ]
+    available = [(mask & side).sum(1) for side in (contribution < 0, contribution > 0)]
+    pruned = columns - mask.sum(1)
+    # Added up from the left like the fast path, so that both agree to the last bit.
+    before = np.add.accumulate(np.where(mask, 0.0, contribution), axis=1, dtype=np.float64)[:, -1]
+    result = Swapped(mask.copy(), before, before.copy(), np.zeros(rows, np.int64))
+    for row in range(rows):
+        kept, error, revive, drop = result.mask[row], before[row], [0, 0], [0, 0]
+        for _ in range(cycles):
+            if abs(error) <= threshold[row]:
+                break
+            side = 0 if error > 0 else 1
+            order = (falling, rising)[side][row]
+            while revive[side] < pruned[row] and kept[order[revive[side]]]:
+                revive[side] += 1
+            if revive[side] >= pruned[row]:
+                break
+            revived = order[revive[side]]
+            if group:
+                start = revived - revived % group
+                members = [
+                    j for j in range(start, start + group) if mask[row, j] and result.mask[row, j]
+                ]
+                if not members:
+                    break
+                dropped = min(members, key=lambda j: (score[row, j], j))
+            else:
+                if drop[side] >= available[side][row]:
+                    break
+                dropped = droppable[side][row, drop[side]]
+                drop[side] += 1
+            after = error + np.float64(contribution[row, dropped]) - contribution[row, revived]
+            if same_sign and np.sign(after) != np.sign(before[row]):
+                break
+            kept[revived], kept[dropped] = True, False
+            error = after
+            result.swaps[row] += 1
+        result.after[row] = error
+    return result
+
+
+@numba.njit(nogil=True, cache=True)
+def _insert(values: Floats, places: NDArray[np.int32], count: int, value: float, place: int) -> int:
+    """Put a value into a rising list of bounded length; an equal earlier one stays ahead."""
+    if count < len(values):
+        count += 1
+    elif not value < values[count - 1]:
+        return count
+    i = count - 1
+    while i > 0 and values[i - 1] > value:
+        values[i] = values[i - 1]
+        places[i] = places[i - 1]
+        i -= 1
+    values[i] = value
+    places[i] = place
+    return count
+
+
+@numba.njit(nogil=True, cache=True)
+def _swap_rows(
+    contribution: Floats,
+    grow: Floats,
+    score: Floats,
+    mask: NDArray[np.bool_],
+    threshold: NDArray[np.float64],
+    cycles: int,
+    same_sign: bool,
+    signed: bool,
+    group: int,
+    start: int,
+    stop: int,
+    new_mask: NDArray[np.bool_],
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    swaps: NDArray[np.int64],
+) -> None:
+    columns = contribution.shape[1]
+    # Side 0 serves a positive error, side 1 a negative one.
+    grow_values = np.empty((2, cycles), np.float32)
+    grow_places = np.empty((2, cycles), np.int32)
+    drop_values = np.empty((2, cycles), np.float32)
+    drop_places = np.empty((2, cycles), np.int32)
+    grow_count = np.zeros(2, np.int64)
+    drop_count = np.zeros(2, np.int64)
+    grow_next = np.zeros(2, np.int64)
+    drop_next = np.zeros(2, np.int64)
+    for row in range(start, stop):
+        c, g, s, kept0, kept = contribution[row], grow[row], score[row], mask[row], new_mask[row]
+        error = 0.0
+        for j in range(columns):
+            error += np.float64(0.0 if kept0[j] else c[j])
+        before[row] = error
+        after[row] = error
+        if cycles == 0 or abs(error) <= threshold[row]:
+            continue
+        first = 0 if error > 0 else 1
+        for side in range(2):
+            grow_count[side] = drop_count[side] = grow_next[side] = drop_next[side] = 0
+            # With the guard the error never changes sign: the other side's lists are not needed.
+            if same_sign and side != first:
+                continue
+            sign = np.float32(-1.0 if side == 0 or not signed else 1.0)
+            away = np.float32(-1.0 if side == 0 else 1.0)
+            n_grow = n_drop = 0
+            grow_bound = drop_bound = np.float32(np.inf)
+            for j in range(columns):
+                if kept0[j]:
+                    if group == 0 and s[j] < drop_bound and away * c[j] > 0:
+                        n_drop = _insert(drop_values[side], drop_places[side], n_drop, s[j], j)
+                        if n_drop == cycles:
+                            drop_bound = drop_values[side, cycles - 1]
+                elif sign * g[j] < grow_bound:
+                    n_grow = _insert(grow_values[side], grow_places[side], n_grow, sign * g[j], j)
+                    if n_grow == cycles:
+                        grow_bound = grow_values[side, cycles - 1]
+            grow_count[side], drop_count[side] = n_grow, n_drop
+        for _ in range(cycles):
+            if abs(error) <= threshold[row]:
+                break
+            side = 0 if error > 0 else 1
+            # The two growing lists hold the same entries from both ends: skip what was revived.
+            while grow_next[side] < grow_count[side] and kept[grow_places[side, grow_next[side]]]:
+                grow_next[side] += 1
+            if grow_next[side] >= grow_count[side]:
+                break
+            revived = grow_places[side, grow_next[side]]
+            dropped = -1
+            if group:
+                begin = revived - revived % group
+                for j in range(begin, begin + group):
+                    if kept0[j] and kept[j] and (dropped < 0 or s[j] < s[dropped]):
+                        dropped = j
+            elif drop_next[side] < drop_count[side]:
+                dropped = drop_places[side, drop_next[side]]
+                drop_next[side] += 1
+            if dropped < 0:
+                break
+            changed = error + np.float64(c[dropped]) - np.float64(c[revived])
+            if same_sign and np.sign(changed) != np.sign(before[row]):
+                break
+            kept[revived] = True
+            kept[dropped] = False
+            error = changed
+            swaps[row] += 1
+        after[row] = error
