@@ -13,9 +13,10 @@ import pkgutil
 import sys
 from pathlib import Path
 
-from rarefy.evidence import environment
 from rich.console import Console
 from rich.table import Table
+
+from rarefy.evidence import environment
 
 RESULTS = Path(__file__).parent / "results.json"
 

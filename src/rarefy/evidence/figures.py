@@ -55,5 +55,5 @@ def draw(figure: Callable[[Measurements], Figure], measurements: Measurements, *
         drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     # matplotlib numbers its groups from 1 in every figure; they must differ within one page.
-    svg = re.sub(r'<g id="(\w+_\d+)">', rf'<g id="{name}-\1">', svg)
+    svg = re.sub(r'<g id="([\w.]+_\d+)">', rf'<g id="{name}-\1">', svg)
     return svg[svg.index("<svg") :]

@@ -81,5 +81,7 @@ def _marks(judgement: Judgement) -> dict[str, float] | None:
     if claim.kind == "ratio":
         values = {name: math.log(value) for name, value in values.items()}
     left, right = min(values.values()), max(values.values())
-    span = right - left or 1.0
+    if left == right:
+        return dict.fromkeys(values, 50.0)
+    span = right - left
     return {name: round(6 + 88 * (value - left) / span, 2) for name, value in values.items()}

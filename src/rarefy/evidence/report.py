@@ -67,7 +67,12 @@ class Report:
         return shlex.join(words)
 
     def to_json(self) -> dict[str, Any]:
-        """The report in JSON types, as it stands in ``report.json``."""
+        """The report in JSON types, as it stands in ``report.json``.
+
+        Metrics named ``..._seconds`` are wall-clock times: they stand apart as ``timings``, so
+        that ``measurements`` are the same whenever the seeds are.
+        """
+        measured = self.measurements.to_json()
         return {
             "rarefy": self.version,
             "paper": {"number": self.number, "slug": self.slug, "title": self.title},
@@ -76,7 +81,8 @@ class Report:
             "seeds": list(self.seeds),
             "options": self.options,
             "claims": [_claim_to_json(j) for j in self.judgements],
-            "measurements": self.measurements.to_json(),
+            "measurements": [m for m in measured if not _is_timing(m)],
+            "timings": [m for m in measured if _is_timing(m)],
             "seconds": round(self.seconds, 3),
             "peak_rss_mb": self.peak_rss_mb,
             "environment": dict(self.environment),
@@ -118,7 +124,7 @@ class Report:
                 seeds=tuple(record["seeds"]),
                 options=record["options"],
                 judgements=tuple(map(_claim_from_json, record["claims"])),
-                measurements=Measurements.from_json(record["measurements"]),
+                measurements=Measurements.from_json(record["measurements"] + record["timings"]),
                 seconds=record["seconds"],
                 peak_rss_mb=record["peak_rss_mb"],
                 environment=record["environment"],
@@ -127,6 +133,10 @@ class Report:
             )
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is not a report of rarefy ({error!r})") from error
+
+
+def _is_timing(measurement: dict[str, Any]) -> bool:
+    return str(measurement["metric"]).endswith("_seconds")
 
 
 def _claim_to_json(judgement: Judgement) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import stdev
 from typing import Literal
 
 from rarefy.evidence.claims import Claim, EffectKind, Measurements
@@ -82,7 +83,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
     Examples
     --------
-    >>> estimate([1.0, 2.0, 3.0])
+    >>> estimate([1.0, 2.0, 3.0])  # doctest: +ELLIPSIS
     Estimate(mean=2.0, low=-0.484..., high=4.484..., n=3)
     """
     n = len(values)
@@ -96,8 +97,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     if n < _BOOTSTRAP_FROM:
         from scipy.special import stdtrit
 
-        spread = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-        half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * spread / math.sqrt(n)
+        half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * stdev(values) / math.sqrt(n)
         return Estimate(mean, mean - half, mean + half, n)
     import numpy as np
     from scipy.stats import bootstrap

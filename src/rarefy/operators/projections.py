@@ -87,9 +87,8 @@ class Projection(ABC):
     def _mask(self, x: Tensor) -> Tensor:
         if has_nan(x):
             raise ValueError(f"x of shape {tuple(x.shape)} holds NaN, which has no rank")
+        # values rank as their positive parts do, once what is not positive is dropped below
         scores = x.abs() if self.by == "magnitude" else x
-        if self.by == "positive":
-            scores = x.clamp(min=0)
         # a 0-d array is one entry
         keep = self._keep(scores if x.ndim else scores.reshape(1)).reshape(x.shape)
         return keep & (x > 0) if self.by == "positive" else keep
@@ -286,9 +285,10 @@ class Blocks(Projection):
         tiled = len(self.shape)
         if scores.ndim < tiled:
             raise ValueError(f"blocks of {self.shape} need {tiled} axes, got {scores.ndim}")
-        blocks = self._pool(widen(scores))
+        scores = widen(scores)
+        blocks = self._pool(scores.clamp(min=0) if self.by == "positive" else scores)
         if self.reduce == "mean":
-            blocks = blocks / self._pool(torch.ones_like(scores, dtype=blocks.dtype))
+            blocks = blocks / self._pool(torch.ones_like(scores))
         lead, grid = blocks.shape[:-tiled], blocks.shape[-tiled:]
         keep = _top(blocks.reshape(prod(lead), prod(grid)), self.k).reshape(blocks.shape)
         for axis, size in enumerate(self.shape, start=-tiled):
@@ -342,29 +342,30 @@ def _top(scores: Tensor, k: int | Tensor) -> Tensor:
 
     ``k`` is one count, or a tensor of one for each row; counts above the width keep the whole row.
     """
-    if scores.numel() == 0:
-        return torch.zeros_like(scores, dtype=torch.bool)
     rows, width = scores.shape
+    if scores.numel() == 0 or (isinstance(k, int) and k >= width):
+        return torch.ones_like(scores, dtype=torch.bool)
+    # cut at the best entry that is not kept, or at the worst of all where all are kept
     if isinstance(k, Tensor):
-        counts = k.clamp(max=width)[:, None]
-        wanted, most = int(counts.sum()), int(counts.max())
+        counts = k.clamp(max=width)
+        best = scores.topk(min(int(counts.max()) + 1, width), dim=-1).values
+        cut = best.gather(-1, counts.clamp(max=width - 1)[:, None])
     else:
-        wanted, most = min(k, width) * rows, min(k, width)
-        counts = torch.full((rows, 1), most, device=scores.device)
-    if most == 0:
-        return torch.zeros_like(scores, dtype=torch.bool)
-    if isinstance(k, Tensor):
-        cut = scores.topk(most, dim=-1).values.gather(-1, (counts - 1).clamp(min=0))
-    else:
-        cut = scores.topk(most, dim=-1, sorted=False).values.amin(-1, keepdim=True)
-    keep = scores >= cut
-    if int(keep.sum()) == wanted:
-        return keep
-    # more entries equal the last one kept than there is room for: the first of them win
-    above = scores > cut
-    tied = keep & ~above
-    room = counts - above.sum(-1, keepdim=True)
-    return above | (tied & (tied.cumsum(-1) <= room))
+        counts = torch.full((rows,), k, device=scores.device)
+        best = scores.topk(k + 1, dim=-1, sorted=False).values
+        cut = best.amin(-1, keepdim=True)
+    keep = scores > cut
+    short = torch.count_nonzero(best > cut, dim=-1) < counts
+    if bool(short.any()):
+        keep[short] = _fill_with_ties(scores[short], cut[short], counts[short])
+    return keep
+
+
+def _fill_with_ties(scores: Tensor, cut: Tensor, counts: Tensor) -> Tensor:
+    """Mask of the entries above each row's cut and of the first that equal it, up to the counts."""
+    above, tied = scores > cut, scores == cut
+    room = counts - torch.count_nonzero(above, dim=-1)
+    return above | (tied & (tied.cumsum(-1) <= room[:, None]))
 
 
 def _ranks(groups: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Fast paths for the CPU, compiled by Numba at first use."""

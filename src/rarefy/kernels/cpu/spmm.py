@@ -1,0 +1,347 @@
+"""Sparse weights times dense activations on the CPU: ``Y = clamp(W X + b + R, lo, hi)``.
+
+``W`` (C_out x C_in) is sparse and fixed, ``X`` (C_in x P) dense: a 1x1 convolution over P pixels of
+a channels-first image as it lies in memory, or a linear layer over P tokens (``X = tokens.T``).
+Loop order: pixel tile, then output block, then non-zeros; the accumulators stay in registers and
+bias, residual and clamp are applied before the one store.
+
+Source: Elsen et al. 2020, "Fast Sparse ConvNets" (arXiv 1911.09723), section 3; packing and the rule
+for ``block="auto"`` as in XNNPACK. Departures: where blocks do not divide the rows, the last block
+overlaps the one before it instead of being cut into single rows.
+
+Only kept weights multiply: a NaN or infinity in X does not spread through a zero weight, as it
+would in a dense product (``0 * inf``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+
+from rarefy.kernels.cpu._microkernel import LANES, microkernel, tile_vectors
+from rarefy.kernels.cpu._threads import side_by_side, thread_count
+
+Array = TypeVar("Array", torch.Tensor, np.ndarray)
+
+# Below this many multiply-adds (about 50 us of work), waking a second thread costs what it gains.
+_WORTH_A_THREAD = 1_500_000
+
+
+@dataclass(frozen=True, eq=False)
+class PackedSparse:
+    """Block CSR whose blocks are ``block`` neighbouring output rows of one input channel.
+
+    Block row ``b`` covers output rows ``first_rows[b] : first_rows[b] + block``; its non-zero
+    blocks are ``ptr[b]:ptr[b + 1]``.
+
+    Attributes
+    ----------
+    ptr
+        First non-zero block of each block row, int64, ``(block rows + 1,)``.
+    col
+        Input channel of each non-zero block, int32.
+    val
+        Its weights, float32, ``(len(col) * block,)``; zeros inside a kept block are stored.
+    bias
+        float32, ``(C_out,)``; zeros where none was given.
+    shape
+        ``(C_out, C_in)``.
+    block
+        Output rows in a block: 1, 2 or 4.
+    """
+
+    ptr: np.ndarray
+    col: np.ndarray
+    val: np.ndarray
+    bias: np.ndarray
+    shape: tuple[int, int]
+    block: int
+
+    @property
+    def first_rows(self) -> np.ndarray:
+        """First output row of each block row."""
+        return _first_rows(self.shape[0], self.block)
+
+    def dense(self) -> np.ndarray:
+        """The weights as a dense float32 matrix."""
+        weight = np.zeros(self.shape, np.float32)
+        first = np.repeat(self.first_rows, np.diff(self.ptr))
+        for j in range(self.block):
+            weight[first + j, self.col] = self.val[j :: self.block]
+        return weight
+
+
+def pack(
+    weight: torch.Tensor | np.ndarray,
+    *,
+    block: Literal[1, 2, 4, "auto"] = "auto",
+    bias: torch.Tensor | np.ndarray | None = None,
+) -> PackedSparse:
+    """Pack a weight matrix for ``spmm``. The packed weights are a copy that carries no gradient.
+
+    Parameters
+    ----------
+    weight
+        ``(C_out, C_in)``, float32, zeros (of either sign) where pruned.
+    block
+        Output rows that share an input channel. ``"auto"``, as in XNNPACK: 4 if the kept blocks
+        of 4 are at least 90 % full, else 2 by the same test, else 1.
+    bias
+        ``(C_out,)``, float32, added to every pixel.
+
+    Raises
+    ------
+    TypeError
+        If weight or bias is not float32.
+    ValueError
+        If a shape does not fit, or block is none of 1, 2, 4, "auto", or exceeds C_out.
+
+    Examples
+    --------
+    >>> pack(np.array([[0, 2], [0, 0]], dtype=np.float32), block=1).ptr
+    array([0, 1, 1])
+    """
+    matrix = _as_numpy(weight, "weight", ndim=2)
+    rows, channels = matrix.shape
+    if channels >= 2**31:
+        raise ValueError(f"weight has {channels} input channels, more than int32 can index")
+    offset = np.zeros(rows, np.float32) if bias is None else _as_numpy(bias, "bias", ndim=1)
+    if offset.shape != (rows,):
+        raise ValueError(f"bias must have one entry per row of weight ({rows}), got {offset.size}")
+    if block == "auto":
+        block = next((b for b in (4, 2) if rows >= b and _fill(matrix, b) >= 0.9), 1)
+    elif block not in (1, 2, 4):
+        raise ValueError(f'block must be 1, 2, 4 or "auto", got {block!r}')
+    elif block > max(rows, 1):
+        raise ValueError(f"block is {block} but weight has only {rows} output rows")
+    blocks = _blocks(matrix, block)
+    kept = (blocks != 0).any(axis=1)
+    row, col = np.nonzero(kept)
+    return PackedSparse(
+        ptr=np.concatenate([[0], np.cumsum(kept.sum(axis=1))]).astype(np.int64),
+        col=col.astype(np.int32),
+        val=blocks[row, :, col].ravel(),
+        bias=offset.copy(),
+        shape=(rows, channels),
+        block=block,
+    )
+
+
+def spmm(
+    packed: PackedSparse,
+    x: Array,
+    *,
+    out: Array | None = None,
+    clamp: tuple[float, float] | None = None,
+    residual: Array | None = None,
+    threads: int | None = None,
+) -> Array:
+    """Packed sparse weights times dense activations, with bias, residual and clamp fused.
+
+    Parameters
+    ----------
+    packed
+        From ``pack``.
+    x
+        ``(C_in, P)``, float32, torch (CPU) or NumPy. Copied unless it is row-major.
+    out
+        ``(C_out, P)``, row-major, of x's kind; written and returned. It may overlap neither x nor
+        residual.
+    clamp
+        ``(lo, hi)`` applied last: ``(0, inf)`` is ReLU, ``(0, 6)`` ReLU6.
+    residual
+        ``(C_out, P)``, of x's kind, added before the clamp.
+    threads
+        Default: torch's number of threads, or 1 for products too small to share.
+
+    Returns
+    -------
+    array
+        ``(C_out, P)``, float32, of x's kind.
+
+    Raises
+    ------
+    TypeError
+        If an array is not float32 on the CPU, or the kinds differ.
+    ValueError
+        If a shape does not fit, x requires grad, out overlaps an input, or lo > hi.
+
+    Examples
+    --------
+    >>> weight = np.array([[0, 2], [0, 0]], dtype=np.float32)
+    >>> x = np.array([[1, 1, 1], [3, -4, 5]], dtype=np.float32)
+    >>> spmm(pack(weight), x, clamp=(0, np.inf))
+    array([[ 6.,  0., 10.],
+           [ 0.,  0.,  0.]], dtype=float32)
+    """
+    low, high = (-np.inf, np.inf) if clamp is None else clamp
+    if not low <= high:
+        raise ValueError(f"clamp must be (lo, hi) with lo <= hi, got {clamp!r}")
+    activations = _input(x, "x")
+    rows, channels = packed.shape
+    if activations.shape[0] != channels:
+        raise ValueError(f"x must have C_in = {channels} rows, got shape {activations.shape}")
+    shape = (rows, activations.shape[1])
+    added = None if residual is None else _input(residual, "residual", like=x, shape=shape)
+    if out is None:
+        out = torch.empty(shape) if isinstance(x, torch.Tensor) else np.empty(shape, np.float32)
+    else:
+        _check_out(out, x, residual, shape)
+    y = out if isinstance(out, np.ndarray) else out.numpy()
+    work = packed.val.size * shape[1]
+    threads = thread_count(threads, torch.get_num_threads() if work > _WORTH_A_THREAD else 1)
+    _product(packed, activations, added, y, (low, high), threads)
+    return out
+
+
+def spmm_reference(
+    packed: PackedSparse,
+    x: Array,
+    *,
+    clamp: tuple[float, float] | None = None,
+    residual: Array | None = None,
+) -> Array:
+    """``spmm`` by a dense product: its plain twin, for tests and for reading."""
+    y = packed.dense() @ np.asarray(x) + packed.bias[:, None]
+    if residual is not None:
+        y = y + np.asarray(residual)
+    if clamp is not None:
+        y = np.clip(y, *clamp)
+    return torch.from_numpy(y) if isinstance(x, torch.Tensor) else y
+
+
+def _product(
+    packed: PackedSparse,
+    x: np.ndarray,
+    residual: np.ndarray | None,
+    y: np.ndarray,
+    clamp: tuple[float, float],
+    threads: int,
+) -> None:
+    """Write the product to ``y`` (row-major)."""
+    pixels = x.shape[1]
+    if y.size == 0:
+        return
+    if pixels < LANES:
+        # Fewer pixels than one vector: the kernel works on whole vectors, so pad to one.
+        padding = ((0, 0), (0, LANES - pixels))
+        wide = np.empty((y.shape[0], LANES), np.float32)
+        added = None if residual is None else np.pad(residual, padding)
+        _product(packed, np.pad(x, padding), added, wide, clamp, threads)
+        y[...] = wide[:, :pixels]
+        return
+
+    flat = None if residual is None else residual.reshape(-1)
+    operands = (packed.ptr, packed.col, packed.val, packed.bias, x.reshape(-1), flat, y.reshape(-1))
+    bounds = (np.float32(clamp[0]), np.float32(clamp[1]))
+
+    def run(vectors: tuple[int, int], blocks: tuple[int, int]) -> None:
+        for count, first, stop in _tiles(*vectors, tile_vectors(packed.block)):
+            kernel = microkernel(packed.block, count)
+            kernel(*operands, *bounds, pixels, first, min(stop, pixels), *blocks)
+
+    if threads == 1:
+        run((0, -(-pixels // LANES)), (0, len(packed.ptr) - 1))
+        return
+    tasks: list[Callable[[], None]] = [
+        partial(run, vectors, blocks) for vectors, blocks in _shares(packed, pixels, threads)
+    ]
+    side_by_side(tasks)
+
+
+def _shares(
+    packed: PackedSparse, pixels: int, threads: int
+) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Each thread's range of pixel vectors and range of block rows."""
+    vectors = -(-pixels // LANES)
+    block_rows = len(packed.ptr) - 1
+    if vectors >= 2 * threads * tile_vectors(packed.block):
+        cuts = np.linspace(0, vectors, threads + 1).astype(int).tolist()
+        for share in zip(cuts, cuts[1:], strict=False):
+            yield share, (0, block_rows)
+        return
+    # Few pixels: every thread takes all of them and as many block rows as hold its part of the
+    # weights (a block row without weights still costs about one).
+    cost = packed.ptr + np.arange(block_rows + 1)
+    cuts = np.searchsorted(cost, np.linspace(0, cost[-1], threads + 1)).tolist()
+    for share in zip(cuts, cuts[1:], strict=False):
+        if share[0] < share[1]:
+            yield (0, vectors), share
+
+
+def _tiles(first: int, stop: int, most: int) -> Iterator[tuple[int, int, int]]:
+    """Cut vectors ``first:stop`` into tiles of nearly equal size: (vectors, first, stop pixel).
+
+    Sizes differ by at most one, so there are at most two runs of equal tiles, and no small last
+    tile that would pay for every weight with little to multiply.
+    """
+    vectors = stop - first
+    size, larger = divmod(vectors, -(-vectors // most))
+    middle = first + larger * (size + 1)
+    if larger:
+        yield size + 1, first * LANES, middle * LANES
+    if middle < stop:
+        yield size, middle * LANES, stop * LANES
+
+
+def _first_rows(rows: int, block: int) -> np.ndarray:
+    return np.minimum(np.arange(0, rows, block), rows - block)
+
+
+def _blocks(matrix: np.ndarray, block: int) -> np.ndarray:
+    """The matrix as ``(block rows, block, C_in)``."""
+    rows = _first_rows(len(matrix), block)[:, None] + np.arange(block)
+    return matrix[rows]
+
+
+def _fill(matrix: np.ndarray, block: int) -> float:
+    """Share of non-zeros in the blocks that are kept; 0 where none is."""
+    counts = (_blocks(matrix, block) != 0).sum(axis=1)
+    kept = np.count_nonzero(counts)
+    return float(counts.sum() / (kept * block)) if kept else 0.0
+
+
+def _as_numpy(array: Any, name: str, *, ndim: int) -> np.ndarray:
+    """Row-major float32 NumPy array over the same memory where possible."""
+    if isinstance(array, torch.Tensor):
+        if array.dtype != torch.float32 or array.device.type != "cpu":
+            raise TypeError(
+                f"{name} must be float32 on the CPU, got {array.dtype} on {array.device}"
+            )
+        array = array.detach().numpy()
+    elif not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be a torch tensor or NumPy array, got {type(array).__name__}")
+    elif array.dtype != np.float32:
+        raise TypeError(f"{name} must be float32, got {array.dtype}")
+    if array.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} dimensions, got shape {array.shape}")
+    flags = array.flags
+    return array if flags.c_contiguous and flags.aligned and flags.writeable else array.copy()
+
+
+def _input(
+    array: Any, name: str, *, like: Any = None, shape: tuple[int, int] | None = None
+) -> np.ndarray:
+    """An input of ``spmm`` as NumPy, checked against ``like``'s kind and ``shape``."""
+    if isinstance(array, torch.Tensor) and array.requires_grad and torch.is_grad_enabled():
+        raise ValueError(f"{name} requires grad, but spmm is forward only: detach() it first")
+    if like is not None and isinstance(array, torch.Tensor) != isinstance(like, torch.Tensor):
+        raise TypeError(f"{name} must be a {type(like).__name__} as x is, got {type(array)}")
+    result = _as_numpy(array, name, ndim=2)
+    if shape is not None and result.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {result.shape}")
+    return result
+
+
+def _check_out(out: Any, x: Any, residual: Any, shape: tuple[int, int]) -> None:
+    target = _input(out, "out", like=x, shape=shape)
+    if not np.may_share_memory(target, out.detach() if isinstance(out, torch.Tensor) else out):
+        raise ValueError("out must be row-major and writable")
+    for name, array in (("x", x), ("residual", residual)):
+        if array is not None and np.may_share_memory(target, np.asarray(array)):
+            raise ValueError(f"out must not overlap {name}: it is read after out is first written")
