@@ -10,6 +10,10 @@ After training      ``calibrate``     :class:`LayerStats`, :func:`walk_blocks`
                     ``sparsegpt``     :func:`sparsegpt`
                     ``dsnot``         :func:`dsnot`
                     ``prune_lm``      :func:`prune_lm`: the three above, and Wanda, on a model
+In training         ``finetune``      :func:`finetune` with masks held
+                    ``imp``           :func:`iterative_magnitude`: lottery tickets
+How much is free    ``curve``         :func:`sparsity_curve`: the essential range and its knee
+                    ``monitor``       :class:`SparsificationMonitor`: when it emerges
 """
 
 from rarefy.weights.attach import (
@@ -25,9 +29,13 @@ from rarefy.weights.attach import (
     strip_state_dict,
 )
 from rarefy.weights.calibrate import LayerStats, walk_blocks
+from rarefy.weights.curve import Knee, SparsityCurve, sparsity_curve
 from rarefy.weights.dsnot import DSnoTResult, dsnot, random_swaps
+from rarefy.weights.finetune import finetune, trainer_callback
 from rarefy.weights.from_scores import mask_from_scores
+from rarefy.weights.imp import iterative_magnitude
 from rarefy.weights.masks import LayerDensity, Masks, Similarity, mask_similarity
+from rarefy.weights.monitor import ChangePoint, SparsificationMonitor, change_point
 from rarefy.weights.prune_lm import PrunedLayer, PrunedModel, output_errors, prune_lm
 from rarefy.weights.random_masks import random_mask, random_masks
 from rarefy.weights.scores import (
@@ -45,47 +53,56 @@ from rarefy.weights.select import block_weights, input_axes, input_axis, select
 from rarefy.weights.sparsegpt import SparseGPTResult, obs_factor, sparsegpt, sparsegpt_score
 
 __all__ = [
-    "LayerStats",
-    "walk_blocks",
-    "DSnoTResult",
-    "dsnot",
-    "random_swaps",
-    "PrunedLayer",
-    "PrunedModel",
-    "output_errors",
-    "prune_lm",
-    "SparseGPTResult",
-    "obs_factor",
-    "sparsegpt",
-    "sparsegpt_score",
     "MASKED",
     "STRAIGHT_THROUGH",
     "Attachment",
     "Backward",
+    "ChangePoint",
+    "DSnoTResult",
+    "Knee",
     "LayerDensity",
+    "LayerStats",
     "MaskedWeight",
     "Masks",
     "Movement",
+    "PrunedLayer",
+    "PrunedModel",
     "Similarity",
+    "SparseGPTResult",
+    "SparsificationMonitor",
+    "SparsityCurve",
     "attach",
     "block_weights",
+    "change_point",
+    "dsnot",
+    "finetune",
     "fisher",
     "grasp",
     "input_axes",
     "input_axis",
+    "iterative_magnitude",
     "magnitude",
     "mask_from_scores",
     "mask_similarity",
     "masked_call",
     "masked_weight",
+    "obs_factor",
+    "output_errors",
+    "prune_lm",
     "random",
     "random_mask",
     "random_masks",
+    "random_swaps",
     "select",
     "snip",
+    "sparsegpt",
+    "sparsegpt_score",
+    "sparsity_curve",
     "sr_ste",
     "strip_state_dict",
     "synflow",
     "synflow_masks",
+    "trainer_callback",
+    "walk_blocks",
     "wanda",
 ]

@@ -120,7 +120,7 @@ def dsnot(
     --------
     >>> stats = LayerStats(4)
     >>> stats.update(torch.tensor([[[1.0, 1, 1, 1], [3.0, 3, 3, 1]]]))
-    >>> weight = torch.tensor([[1.0, -1, 2, 3]])
+    >>> weight = torch.tensor([[1.0, -0.5, 2, 3]])
     >>> dsnot(weight, torch.tensor([[False, True, False, True]]), stats).mask
     tensor([[False, False,  True,  True]])
     """

@@ -1,0 +1,104 @@
+"""Weights: DSnoT beside the pruners it repairs, and a global mask beside torch's.
+
+Ratios over 1 mean ours is faster. ``goal`` is the ratio that the method cards ask for.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import prune
+
+from _timing import interleaved
+from rarefy.kernels.cpu.swaps import swap_rows_reference
+from rarefy.weights import LayerStats, dsnot, magnitude, mask_from_scores, sparsegpt, wanda
+from rarefy.weights.from_scores import row_mask
+
+TOKENS = 4096
+
+
+def rows() -> list[dict[str, Any]]:
+    """Every comparison of this domain."""
+    return [*dsnot_rows(2048), *dsnot_rows(4096), global_mask_row()]
+
+
+def dsnot_rows(width: int) -> list[dict[str, Any]]:
+    """A width x width layer at 60 % sparsity, two sequences of 2,048 tokens."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(2, TOKENS // 2, width, generator=g) * torch.rand(width, generator=g) + 0.1
+    stats = LayerStats(width, gram=True)
+    stats.update(x)
+    weight = torch.randn(width, width, generator=g) / width**0.5
+    mask = row_mask(wanda(weight, stats.norm), density=0.4)
+
+    def refine() -> torch.Tensor:
+        return dsnot(weight, mask, stats).mask
+
+    def full_sort() -> torch.Tensor:
+        contribution = weight * stats.mean_sum
+        spread = stats.variance.clamp_min(1e-4 * float(stats.variance.median()))
+        swapped = swap_rows_reference(
+            contribution.numpy(),
+            (contribution * spread.pow(-1.0)).numpy(),
+            wanda(weight, stats.norm).numpy(),
+            mask.numpy(),
+            torch.full((width,), 0.1, dtype=torch.float64).numpy(),
+            cycles=50,
+            same_sign=False,
+        )
+        return torch.from_numpy(swapped.mask)
+
+    if not torch.equal(refine(), full_sort()):
+        raise RuntimeError("the top-k DSnoT and its full-sort twin disagree")
+    quick, masking = interleaved(
+        refine, lambda: row_mask(wanda(weight, stats.norm), density=0.4), repeats=5, warmup=1
+    )
+    slow, sorting = interleaved(
+        lambda: sparsegpt(weight, stats.gram, sparsity=0.6), full_sort, repeats=1, warmup=0
+    )
+    name = f"weights.dsnot.{width}"
+    return [
+        _row(f"{name}.wanda", "rarefy Wanda mask", quick, masking, goal=0.5),
+        _row(f"{name}.sparsegpt", "rarefy SparseGPT", quick, slow, goal=5.0),
+        _row(f"{name}.full-sort", "DSnoT by full sorts", quick, sorting, goal=3.0),
+    ]
+
+
+def global_mask_row(width: int = 4096, layers: int = 2) -> dict[str, Any]:
+    """Global magnitude mask at 60 % over ``layers`` square matrices."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(layers)))
+
+    def ours() -> None:
+        mask_from_scores(magnitude(model), sparsity=0.6)
+
+    def theirs() -> None:
+        twin = copy.copy(model)
+        pairs = [(layer, "weight") for layer in twin]
+        prune.global_unstructured(pairs, pruning_method=prune.L1Unstructured, amount=0.6)
+        for layer, name in pairs:
+            layer.register_parameter(name, layer._parameters.pop("weight_orig"))
+
+    our_seconds, their_seconds = interleaved(ours, theirs, repeats=3, warmup=1)
+    return _row(
+        "weights.global-mask.33M",
+        "torch prune.global_unstructured",
+        our_seconds,
+        their_seconds,
+        5.0,
+    )
+
+
+def _row(name: str, peer: str, ours: float, theirs: float, goal: float) -> dict[str, Any]:
+    return {
+        "name": name,
+        "peer": peer,
+        "ours": ours,
+        "theirs": theirs,
+        "unit": "s",
+        "ratio": theirs / ours,
+        "goal": goal,
+    }

@@ -1,0 +1,93 @@
+"""Train a model with its masks frozen: after every step pruned weights and their momentum are zero.
+
+    w <- (w - lr AdamW(m g)) m,     lr falling linearly to 0
+
+Source: the fine-tuning of pruned models in Jaiswal et al. 2023 ("Essential sparsity") and before.
+Departures: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LinearLR
+
+from rarefy.weights.attach import attach
+from rarefy.weights.masks import Masks
+from rarefy.weights.scores import Loss
+
+
+def finetune(
+    model: nn.Module,
+    batches: Sequence[Any],
+    loss: Loss,
+    *,
+    masks: Masks | None = None,
+    lr: float = 5e-4,
+    weight_decay: float = 0.0,
+    clip: float = 1.0,
+) -> list[float]:
+    """Take one AdamW step a batch, in place, with the masks held.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Its training mode is put back afterwards.
+    batches : sequence
+        Each is handed to ``loss``; their number is the number of steps.
+    loss : callable ``(model, batch) -> scalar Tensor``
+    masks : Masks, optional
+        ``None`` trains the dense model.
+    lr : float, default 5e-4
+        At the first step; falls linearly to 0. 2e-5 is the papers' value for BERT.
+    weight_decay : float, default 0.0
+    clip : float, default 1.0
+        Largest norm of the gradient.
+
+    Returns
+    -------
+    list of float
+        The loss before each step.
+    """
+    optimizer = AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
+    falling = LinearLR(optimizer, 1.0, 0.0, total_iters=max(len(batches), 1))
+    training = model.training
+    model.train()
+    losses = []
+    held = attach(model, masks, mode="project", optimizer=optimizer) if masks else nullcontext()
+    with held:
+        for batch in batches:
+            optimizer.zero_grad(set_to_none=True)
+            value = loss(model, batch)
+            value.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+            optimizer.step()
+            falling.step()
+            losses.append(float(value.detach()))
+    model.train(training)
+    return losses
+
+
+def trainer_callback(after_step: Callable[[int], None]) -> Any:
+    """Make a transformers ``TrainerCallback`` that calls ``after_step`` behind each optimizer step.
+
+    Parameters
+    ----------
+    after_step : callable ``(number of steps done before) -> None``
+        For example ``lambda _: attachment.apply_()``, or a monitor's ``step``.
+
+    Returns
+    -------
+    transformers.TrainerCallback
+    """
+    from transformers import TrainerCallback
+
+    class AfterStep(TrainerCallback):
+        def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - the trainer's signature
+            after_step(state.global_step)
+
+    return AfterStep()
