@@ -41,7 +41,7 @@ check: .venv/dev  ## lint, formatting, types, import rules
 	$(BIN)/lint-imports
 
 bench: .venv/all  ## rarefy beside its peers, as ratios; writes benchmarks/results.json
-	$(BIN)/python -m benchmarks
+	$(BIN)/python benchmarks
 
 docs: .venv/dev  ## the documentation as a site in site/
 	$(BIN)/python docs/generate.py

@@ -1,6 +1,6 @@
 """Run every benchmark, print the table and write ``benchmarks/results.json``.
 
-    python -m benchmarks [NAME...]
+    python benchmarks [NAME...]
 
 Each module here offers ``rows()``: a list of ``{"name", "peer", "ours", "theirs", "unit", "ratio",
 "goal"}``; a ratio above 1 means ours is better, ``goal`` is the ratio we hold ourselves to. With
@@ -30,7 +30,7 @@ def main(names: list[str]) -> int:
     machine = environment()
     rows = []
     for name in names or known:
-        module = importlib.import_module(f"benchmarks.{name}")
+        module = importlib.import_module(name)
         rows += [row | {"machine": machine} for row in module.rows()]
     kept = json.loads(RESULTS.read_text()) if names and RESULTS.exists() else []
     replaced = {row["name"].split(".")[0] for row in rows}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,16 +13,16 @@ import numpy as np
 import scipy.sparse
 import torch
 from torch.nn.functional import conv2d
+from torch.nn.utils.prune import L1Unstructured, global_unstructured, remove
 
 from _timing import interleaved
+from rarefy.kernels.cpu.select import kth_largest, mask_at_least
 from rarefy.kernels.cpu.spmm import pack, spmm
 
 # MobileNet's pointwise convolutions: (C_in, C_out, side of the square image)
 SHAPES = ((64, 128, 56), (128, 256, 28), (256, 512, 14), (512, 512, 14), (1024, 1024, 7))
-GOALS = {
-    "dense torch": {80: 2.0, 90: 4.0},
-    "scipy CSR": {80: 2.5, 90: 2.5, 95: 2.5},
-    "torch CSR": {80: 2.5, 90: 2.5, 95: 2.5},
+GOALS = {("dense torch", 80): 2.0, ("dense torch", 90): 4.0} | {
+    (peer, percent): 2.5 for peer in ("scipy CSR", "torch CSR") for percent in (80, 90, 95)
 }
 
 
@@ -44,7 +43,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _row(
-    name: str, peer: str, ours: float, theirs: float, goal: float | None, unit: str = "ms"
+    name: str, peer: str, ours: float, theirs: float, *, goal: float | None = None, unit: str = "ms"
 ) -> dict[str, Any]:
     return {
         "name": name,
@@ -60,29 +59,22 @@ def _row(
 def _spmm_rows() -> Iterator[dict[str, Any]]:
     """Unstructured random masks, block 1; milliseconds are geometric means over the shapes."""
     for percent in (70, 80, 90, 95):
-        milliseconds: dict[str, list[float]] = defaultdict(list)
-        for shape in SHAPES:
-            seconds = _spmm_seconds(*shape, percent / 100)
-            dense = min(seconds.pop(name) for name in ("mm", "conv2d", "conv2d channels_last"))
-            for peer, value in {**seconds, "dense torch": dense}.items():
-                milliseconds[peer].append(1e3 * value)
-            case = f"{shape[0]}-{shape[1]}-{shape[2]}px"
-            yield _row(
-                f"kernels.spmm.{percent}-{case}",
-                "dense torch",
-                milliseconds["ours"][-1],
-                milliseconds["dense torch"][-1],
-                None,
+        seconds = [_spmm_seconds(*shape, percent / 100) for shape in SHAPES]
+        for (c_in, c_out, side), layer in zip(SHAPES, seconds, strict=True):
+            name = f"kernels.spmm.{percent}-{c_in}-{c_out}-{side}px"
+            yield _row(name, "dense torch", *(1e3 * value for value in layer["dense torch"]))
+        for peer in seconds[0]:
+            ours, theirs = (
+                1e3 * geometric_mean(layer[peer][which] for layer in seconds) for which in (0, 1)
             )
-        mean = {peer: geometric_mean(values) for peer, values in milliseconds.items()}
-        for peer, goals in GOALS.items():
-            yield _row(
-                f"kernels.spmm.{percent}", peer, mean["ours"], mean[peer], goals.get(percent)
-            )
+            goal = GOALS.get((peer, percent))
+            yield _row(f"kernels.spmm.{percent}", peer, ours, theirs, goal=goal)
 
 
-def _spmm_seconds(c_in: int, c_out: int, side: int, sparsity: float) -> dict[str, float]:
-    """Median seconds of each contender on one layer."""
+def _spmm_seconds(
+    c_in: int, c_out: int, side: int, sparsity: float
+) -> dict[str, tuple[float, float]]:
+    """Median seconds of ours and of each peer (the best of several) on one layer."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(c_out, c_in, generator=generator)
     weight *= torch.rand(c_out, c_in, generator=generator) >= sparsity
@@ -95,20 +87,52 @@ def _spmm_seconds(c_in: int, c_out: int, side: int, sparsity: float) -> dict[str
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces that its CSR is in beta
         torch_csr = weight.to_sparse_csr()
-    contenders: dict[str, Callable[[], Any]] = {
-        "ours": partial(spmm, packed, x, threads=1),
-        "mm": partial(torch.mm, weight, x),
-        "conv2d": partial(conv2d, image, filters),
-        "conv2d channels_last": partial(conv2d, last_image, last_filters),
-        "scipy CSR": partial(scipy_csr.__matmul__, x.numpy()),
-        "torch CSR": partial(torch.mm, torch_csr, x),
+    ours = partial(spmm, packed, x, threads=1)
+    # Each peer runs against ours in its own rounds, or ours would inherit the caches, and the
+    # allocator's state, of whichever peer happens to come before it.
+    peers: dict[str, list[Callable[[], Any]]] = {
+        "dense torch": [
+            partial(torch.mm, weight, x),
+            partial(conv2d, image, filters),
+            partial(conv2d, last_image, last_filters),
+        ],
+        "scipy CSR": [partial(scipy_csr.__matmul__, x.numpy())],
+        "torch CSR": [partial(torch.mm, torch_csr, x)],
     }
     expected = weight.numpy() @ x.numpy()
-    error = np.abs(spmm(packed, x, threads=1).numpy() - expected).max()
+    error = np.abs(ours().numpy() - expected).max()
     if error > 1e-4 * np.abs(expected).max():
         raise RuntimeError(f"spmm is off by {error} on {c_in}->{c_out} at {side}x{side}")
-    return dict(zip(contenders, interleaved(*contenders.values()), strict=True))
+    seconds = {}
+    for peer, functions in peers.items():
+        our_seconds, *their_seconds = interleaved(ours, *functions)
+        seconds[peer] = our_seconds, min(their_seconds)
+    return seconds
 
 
 def _select_rows() -> Iterator[dict[str, Any]]:
-    yield from ()
+    """The masks of global magnitude pruning at 90 %, on 20 million weights in four layers."""
+    generator = torch.Generator().manual_seed(0)
+    layers = [torch.nn.Module() for _ in range(4)]
+    for layer in layers:
+        layer.weight = torch.nn.Parameter(torch.randn(2500, 2000, generator=generator))
+    weights = [layer.weight for layer in layers]
+    keep = sum(weight.numel() for weight in weights) // 10
+
+    def ours() -> list[torch.Tensor]:
+        return mask_at_least(weights, kth_largest(weights, keep))
+
+    def theirs() -> list[torch.Tensor]:
+        parameters = [(layer, "weight") for layer in layers]
+        global_unstructured(parameters, L1Unstructured, amount=0.9)
+        masks = [layer.weight_mask for layer in layers]
+        for layer in layers:  # back to the dense weight, for the next round
+            original = layer.weight_orig
+            remove(layer, "weight")
+            layer.weight = original
+        return masks
+
+    if sum(int(mask.sum()) for mask in ours()) != keep:
+        raise RuntimeError("kth_largest and mask_at_least do not keep as many as asked")
+    seconds = interleaved(ours, theirs, repeats=3, warmup=1)
+    yield _row("kernels.select.2e7", "torch prune", *seconds, goal=5.0, unit="s")

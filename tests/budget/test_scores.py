@@ -98,6 +98,8 @@ def test_top_p_is_the_smallest_set_with_more_mass_than_p(p):
 
 
 def test_top_p_edges():
+    # a mass of exactly p does not exceed it
+    assert TopP(0.5)({"a": np.ones(4)}) == {"a": 3}
     assert TopP(0.5)({"zero": np.zeros(4), "none": np.zeros(0)}) == {"zero": 1, "none": 0}
     assert TopP(1.0)({"a": np.ones(4)}) == {"a": 4}
     assert TopP(0.1, min_per_group=3)({"a": np.ones(4), "b": np.ones(2)}) == {"a": 3, "b": 2}

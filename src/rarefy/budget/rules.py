@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from rarefy.budget._filling import fill
 
 Group = Sequence[int] | torch.Tensor | np.ndarray
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -78,23 +79,25 @@ class ShapeRule(ABC):
         """
         check_density(density)
         shapes = {name: shape_of(group) for name, group in groups.items()}
-        sizes = np.array([math.prod(shape) for shape in shapes.values()], dtype=np.int64)
-        low, high = self._limits(shapes, sizes)
+        sizes = _sizes(shapes)
+        low, high = self._limits(shapes)
         prices = _prices(cost, shapes)
-        budget = density * float(prices @ sizes) if cost else round(density * int(sizes.sum()))
+        budget = (
+            density * float(prices @ sizes)
+            if cost is not None
+            else round(density * int(sizes.sum()))
+        )
         check_reachable(budget, float(prices @ low), float(prices @ high), density)
         counts = fill(self._raw(shapes) * sizes, low, high, budget, prices)
         return dict(zip(shapes, counts.tolist(), strict=True))
 
-    def _limits(
-        self, shapes: Mapping[str, tuple[int, ...]], sizes: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _limits(self, shapes: Shapes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Fewest and most entries of each group."""
-        del shapes
-        return np.minimum(self.min_per_group, sizes), sizes.copy()
+        sizes = _sizes(shapes)
+        return np.minimum(self.min_per_group, sizes), sizes
 
     @abstractmethod
-    def _raw(self, shapes: Mapping[str, tuple[int, ...]]) -> NDArray[np.float64]:
+    def _raw(self, shapes: Shapes) -> NDArray[np.float64]:
         """Raw density r_l of each group."""
 
 
@@ -108,7 +111,7 @@ class Uniform(ShapeRule):
     {'up': 8, 'down': 8}
     """
 
-    def _raw(self, shapes: Mapping[str, tuple[int, ...]]) -> NDArray[np.float64]:
+    def _raw(self, shapes: Shapes) -> NDArray[np.float64]:
         return np.ones(len(shapes))
 
 
@@ -128,15 +131,13 @@ class UniformPlus(Uniform):
         super().__post_init__()
         _check_share("last", self.last)
 
-    def _limits(
-        self, shapes: Mapping[str, tuple[int, ...]], sizes: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        low, high = super()._limits(shapes, sizes)
+    def _limits(self, shapes: Shapes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        low, high = super()._limits(shapes)
         convolutions = [i for i, shape in enumerate(shapes.values()) if len(shape) > 2]
         if convolutions:
-            low[convolutions[0]] = sizes[convolutions[0]]
+            low[convolutions[0]] = high[convolutions[0]]
         for i in _last_linear(shapes):
-            low[i] = max(low[i], round(self.last * int(sizes[i])))
+            low[i] = max(low[i], round(self.last * int(high[i])))
         return low, high
 
 
@@ -144,7 +145,7 @@ class UniformPlus(Uniform):
 class ErdosRenyi(ShapeRule):
     """Density in proportion to (n_out + n_in) / (n_out n_in); kernel sizes are ignored."""
 
-    def _raw(self, shapes: Mapping[str, tuple[int, ...]]) -> NDArray[np.float64]:
+    def _raw(self, shapes: Shapes) -> NDArray[np.float64]:
         return np.array([_share_of_sum((*shape, 1, 1)[:2]) for shape in shapes.values()])
 
 
@@ -170,7 +171,7 @@ class ErdosRenyiKernel(ShapeRule):
         if not math.isfinite(self.power):
             raise ValueError(f"power must be finite, got {self.power}")
 
-    def _raw(self, shapes: Mapping[str, tuple[int, ...]]) -> NDArray[np.float64]:
+    def _raw(self, shapes: Shapes) -> NDArray[np.float64]:
         return np.array([_share_of_sum(shape) for shape in shapes.values()]) ** self.power
 
 
@@ -193,12 +194,10 @@ class ErdosRenyiKernelPlus(ErdosRenyiKernel):
         super().__post_init__()
         _check_share("last", self.last)
 
-    def _limits(
-        self, shapes: Mapping[str, tuple[int, ...]], sizes: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        low, high = super()._limits(shapes, sizes)
+    def _limits(self, shapes: Shapes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        low, high = super()._limits(shapes)
         for i in _last_linear(shapes):
-            low[i] = high[i] = max(low[i], round(self.last * int(sizes[i])))
+            low[i] = high[i] = max(low[i], round(self.last * int(high[i])))
         return low, high
 
 
@@ -218,23 +217,25 @@ class Fixed(Uniform):
         for name, share in self.densities.items():
             _check_share(f"densities[{name!r}]", share)
 
-    def _limits(
-        self, shapes: Mapping[str, tuple[int, ...]], sizes: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        low, high = super()._limits(shapes, sizes)
+    def _limits(self, shapes: Shapes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        low, high = super()._limits(shapes)
         unknown = sorted(set(self.densities) - set(shapes))
         if unknown:
             raise ValueError(f"densities names groups that are not there: {', '.join(unknown)}")
         for i, name in enumerate(shapes):
             if name in self.densities:
-                low[i] = high[i] = max(low[i], round(self.densities[name] * int(sizes[i])))
+                low[i] = high[i] = max(low[i], round(self.densities[name] * int(high[i])))
         return low, high
 
 
 def shape_of(group: Group) -> tuple[int, ...]:
     """Shape that a group stands for."""
     shape = group.shape if isinstance(group, (torch.Tensor, np.ndarray)) else group
-    return tuple(int(size) for size in shape)
+    return tuple(map(int, shape))
+
+
+def _sizes(shapes: Shapes) -> NDArray[np.int64]:
+    return np.array([math.prod(shape) for shape in shapes.values()], dtype=np.int64)
 
 
 def check_density(density: float) -> None:
@@ -251,9 +252,9 @@ def check_floor(min_per_group: int) -> None:
 def check_reachable(budget: float, least: float, most: float, density: float) -> None:
     """Refuse a budget outside what the groups' limits allow, with the numbers."""
     if not least <= budget <= most:
-        bound = f"need at least {least:g}" if budget < least else f"can take at most {most:g}"
+        bound = f"need at least {least:.12g}" if budget < least else f"can take at most {most:.12g}"
         raise ValueError(
-            f"density {density:g} is a budget of {budget:g}, but the groups {bound} with the "
+            f"density {density:g} is a budget of {budget:.12g}, but the groups {bound} with the "
             "counts this rule fixes and min_per_group; change the density or those"
         )
 
@@ -264,7 +265,7 @@ def _check_share(name: str, share: float) -> None:
 
 
 def _prices(
-    cost: Mapping[str, float] | None, shapes: Mapping[str, tuple[int, ...]]
+    cost: Mapping[str, float] | None, shapes: Shapes
 ) -> NDArray[np.float64] | NDArray[np.int64]:
     """Cost of one entry of each group; whole numbers, hence exact sums, where none is given."""
     if cost is None:
@@ -284,6 +285,6 @@ def _share_of_sum(shape: tuple[int, ...]) -> float:
     return sum(shape) / size if shape and size else 1.0
 
 
-def _last_linear(shapes: Mapping[str, tuple[int, ...]]) -> list[int]:
+def _last_linear(shapes: Shapes) -> list[int]:
     """Index of the last group with two dimensions, if there is one."""
     return [i for i, shape in enumerate(shapes.values()) if len(shape) == 2][-1:]

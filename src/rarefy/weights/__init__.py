@@ -14,6 +14,10 @@ In training         ``finetune``      :func:`finetune` with masks held
                     ``imp``           :func:`iterative_magnitude`: lottery tickets
 How much is free    ``curve``         :func:`sparsity_curve`: the essential range and its knee
                     ``monitor``       :class:`SparsificationMonitor`: when it emerges
+Keeping it          ``export``        dense folders, packed files
+                    ``nm``            N:M checks and storage
+                    ``readers``       masks of other tools
+                    ``macs``          :func:`count_macs`
 """
 
 from rarefy.weights.attach import (
@@ -31,13 +35,24 @@ from rarefy.weights.attach import (
 from rarefy.weights.calibrate import LayerStats, walk_blocks
 from rarefy.weights.curve import Knee, SparsityCurve, sparsity_curve
 from rarefy.weights.dsnot import DSnoTResult, dsnot, random_swaps
+from rarefy.weights.export import (
+    load_sparse,
+    load_sparse_masks,
+    save_dense,
+    save_model,
+    save_sparse,
+    sparsity_metadata,
+)
 from rarefy.weights.finetune import finetune, trainer_callback
 from rarefy.weights.from_scores import mask_from_scores
 from rarefy.weights.imp import iterative_magnitude
+from rarefy.weights.macs import LayerMacs, count_macs
 from rarefy.weights.masks import LayerDensity, Masks, Similarity, mask_similarity
 from rarefy.weights.monitor import ChangePoint, SparsificationMonitor, change_point
+from rarefy.weights.nm import Compressed, is_nm, nm_compress, nm_expand, nm_violation
 from rarefy.weights.prune_lm import PrunedLayer, PrunedModel, output_errors, prune_lm
 from rarefy.weights.random_masks import random_mask, random_masks
+from rarefy.weights.readers import from_ao, from_torch_prune
 from rarefy.weights.scores import (
     Movement,
     fisher,
@@ -58,9 +73,11 @@ __all__ = [
     "Attachment",
     "Backward",
     "ChangePoint",
+    "Compressed",
     "DSnoTResult",
     "Knee",
     "LayerDensity",
+    "LayerMacs",
     "LayerStats",
     "MaskedWeight",
     "Masks",
@@ -74,18 +91,27 @@ __all__ = [
     "attach",
     "block_weights",
     "change_point",
+    "count_macs",
     "dsnot",
     "finetune",
     "fisher",
+    "from_ao",
+    "from_torch_prune",
     "grasp",
     "input_axes",
     "input_axis",
+    "is_nm",
     "iterative_magnitude",
+    "load_sparse",
+    "load_sparse_masks",
     "magnitude",
     "mask_from_scores",
     "mask_similarity",
     "masked_call",
     "masked_weight",
+    "nm_compress",
+    "nm_expand",
+    "nm_violation",
     "obs_factor",
     "output_errors",
     "prune_lm",
@@ -93,11 +119,15 @@ __all__ = [
     "random_mask",
     "random_masks",
     "random_swaps",
+    "save_dense",
+    "save_model",
+    "save_sparse",
     "select",
     "snip",
     "sparsegpt",
     "sparsegpt_score",
     "sparsity_curve",
+    "sparsity_metadata",
     "sr_ste",
     "strip_state_dict",
     "synflow",

@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 @contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+def written_whole(path: str | os.PathLike[str], *, folder: bool = False) -> Iterator[Path]:
     """Give a temporary sibling to write a file or folder to; move it to ``path`` at the end.
 
     If the body raises, the sibling is removed and ``path`` stays as it was.
@@ -25,16 +25,16 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     FileExistsError
-        If a folder was written and ``path`` is already there: folders are not overwritten.
+        If ``folder`` and there is something at ``path`` already; files are replaced.
     """
     target = Path(path)
+    if folder and target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise FileExistsError(f"{target} is already there: give another folder, or remove it")
     target.parent.mkdir(parents=True, exist_ok=True)
     nursery = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         sibling = nursery / target.name
         yield sibling
-        if sibling.is_dir() and target.exists():
-            raise FileExistsError(f"{target} is already there: give another folder, or remove it")
         os.replace(sibling, target)
     finally:
         shutil.rmtree(nursery, ignore_errors=True)

@@ -5,9 +5,9 @@ a channels-first image as it lies in memory, or a linear layer over P tokens (``
 Loop order: pixel tile, then output block, then non-zeros; the accumulators stay in registers and
 bias, residual and clamp are applied before the one store.
 
-Source: Elsen et al. 2020, "Fast Sparse ConvNets" (arXiv 1911.09723), section 3; packing and the rule
-for ``block="auto"`` as in XNNPACK. Departures: where blocks do not divide the rows, the last block
-overlaps the one before it instead of being cut into single rows.
+Source: Elsen et al. 2020, "Fast Sparse ConvNets" (arXiv 1911.09723), section 3; packing and the
+rule for ``block="auto"`` as in XNNPACK. Departures: where blocks do not divide the rows, the last
+block overlaps the one before it instead of being cut into single rows.
 
 Only kept weights multiply: a NaN or infinity in X does not spread through a zero weight, as it
 would in a dense product (``0 * inf``).
@@ -28,8 +28,14 @@ from rarefy.kernels.cpu._threads import side_by_side, thread_count
 
 Array = TypeVar("Array", torch.Tensor, np.ndarray)
 
+# Weights per input channel from which copying the activations to an aligned panel pays: the copy
+# costs about two multiply-adds per activation, and saves a tenth or more of each.
+_WORTH_A_PANEL = 20
+
 # Below this many multiply-adds (about 50 us of work), waking a second thread costs what it gains.
 _WORTH_A_THREAD = 1_500_000
+
+_NOTHING = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,13 +119,12 @@ def pack(
     offset = np.zeros(rows, np.float32) if bias is None else _as_numpy(bias, "bias", ndim=1)
     if offset.shape != (rows,):
         raise ValueError(f"bias must have one entry per row of weight ({rows}), got {offset.size}")
-    if block == "auto":
-        block = next((b for b in (4, 2) if rows >= b and _fill(matrix, b) >= 0.9), 1)
-    elif block not in (1, 2, 4):
+    size = _auto_block(matrix) if block == "auto" else block
+    if size not in (1, 2, 4):
         raise ValueError(f'block must be 1, 2, 4 or "auto", got {block!r}')
-    elif block > max(rows, 1):
-        raise ValueError(f"block is {block} but weight has only {rows} output rows")
-    blocks = _blocks(matrix, block)
+    if size > max(rows, 1):
+        raise ValueError(f"block is {size} but weight has only {rows} output rows")
+    blocks = _blocks(matrix, size)
     kept = (blocks != 0).any(axis=1)
     row, col = np.nonzero(kept)
     return PackedSparse(
@@ -128,7 +133,7 @@ def pack(
         val=blocks[row, :, col].ravel(),
         bias=offset.copy(),
         shape=(rows, channels),
-        block=block,
+        block=size,
     )
 
 
@@ -231,19 +236,22 @@ def _product(
         # Fewer pixels than one vector: the kernel works on whole vectors, so pad to one.
         padding = ((0, 0), (0, LANES - pixels))
         wide = np.empty((y.shape[0], LANES), np.float32)
-        added = None if residual is None else np.pad(residual, padding)
-        _product(packed, np.pad(x, padding), added, wide, clamp, threads)
+        wide_residual = None if residual is None else np.pad(residual, padding)
+        _product(packed, np.pad(x, padding), wide_residual, wide, clamp, threads)
         y[...] = wide[:, :pixels]
         return
 
-    flat = None if residual is None else residual.reshape(-1)
-    operands = (packed.ptr, packed.col, packed.val, packed.bias, x.reshape(-1), flat, y.reshape(-1))
-    bounds = (np.float32(clamp[0]), np.float32(clamp[1]))
+    added = _NOTHING if residual is None else residual.reshape(-1)
+    weights = packed.ptr, packed.col, packed.val, packed.bias
+    source, target = x.reshape(-1), y.reshape(-1)
+    bounds = np.float32(clamp[0]), np.float32(clamp[1])
+    panelled = len(packed.col) >= _WORTH_A_PANEL * packed.shape[1]
 
     def run(vectors: tuple[int, int], blocks: tuple[int, int]) -> None:
         for count, first, stop in _tiles(*vectors, tile_vectors(packed.block)):
             kernel = microkernel(packed.block, count)
-            kernel(*operands, *bounds, pixels, first, min(stop, pixels), *blocks)
+            tiles = first, min(stop, pixels)
+            kernel(*weights, source, added, target, bounds, pixels, panelled, tiles, blocks)
 
     if threads == 1:
         run((0, -(-pixels // LANES)), (0, len(packed.ptr) - 1))
@@ -299,17 +307,21 @@ def _blocks(matrix: np.ndarray, block: int) -> np.ndarray:
     return matrix[rows]
 
 
-def _fill(matrix: np.ndarray, block: int) -> float:
-    """Share of non-zeros in the blocks that are kept; 0 where none is."""
-    counts = (_blocks(matrix, block) != 0).sum(axis=1)
-    kept = np.count_nonzero(counts)
-    return float(counts.sum() / (kept * block)) if kept else 0.0
+def _auto_block(matrix: np.ndarray) -> int:
+    """XNNPACK's rule: the largest block whose kept blocks are at least 90 % full."""
+    for block in (4, 2):
+        if block <= len(matrix):
+            counts = (_blocks(matrix, block) != 0).sum(axis=1)
+            kept = np.count_nonzero(counts)
+            if kept and counts.sum() >= 0.9 * kept * block:
+                return block
+    return 1
 
 
 def _as_numpy(array: Any, name: str, *, ndim: int) -> np.ndarray:
     """Row-major float32 NumPy array over the same memory where possible."""
     if isinstance(array, torch.Tensor):
-        if array.dtype != torch.float32 or array.device.type != "cpu":
+        if array.dtype != torch.float32 or not array.is_cpu:
             raise TypeError(
                 f"{name} must be float32 on the CPU, got {array.dtype} on {array.device}"
             )

@@ -1,1 +1,0 @@
-"""rarefy against its peers, side by side on this machine, as ratios."""
