@@ -196,6 +196,7 @@ def language(
     windows: int,
     length: int,
     steps: int,
+    step_length: int,
     questions: int,
     grid: Sequence[float],
     coarse: Sequence[float],
@@ -208,7 +209,7 @@ def language(
     tokens, kinds, tuning = stream(model, device, text, files)
     generator = torch.Generator().manual_seed(seed)
     at = sample_windows(torch.arange(len(tokens)), length, windows, generator=generator)
-    batches = sample_windows(tuning, 128, 4 * steps, generator=generator)
+    batches = sample_windows(tuning, step_length, 4 * steps, generator=generator)
     return Language(
         model=pair.model,
         windows=tokens[at],

@@ -176,6 +176,7 @@ def setup(trial: Trial, *, model: str | None = None, text: Path | None = None) -
         windows=trial.pick(smoke=4, default=12, full=64),
         length=trial.pick(smoke=64, default=192, full=512),
         steps=trial.pick(smoke=2, default=10, full=200),
+        step_length=trial.pick(smoke=32, default=128, full=512),
         questions=trial.pick(smoke=8, default=64, full=1000),
         grid=trial.pick(
             smoke=(0.0, 0.2, 0.4, 0.6, 0.8, 0.9),
