@@ -117,7 +117,7 @@ def pretrain_masked(
 
 
 def train_classifier(
-    model: Classifier,
+    model: nn.Module,
     data: Digits,
     *,
     steps: int,
@@ -140,7 +140,7 @@ def pretrain_labels(
 
 
 @torch.no_grad()
-def accuracy(model: Classifier, data: Digits) -> float:
+def accuracy(model: nn.Module, data: Digits) -> float:
     """Share of the images that are named rightly."""
     return float((model(data.patches).argmax(1) == data.labels).float().mean())
 

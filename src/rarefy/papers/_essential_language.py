@@ -93,9 +93,9 @@ class Language:
     batches : Tensor of int64, shape (steps, b, l)
         What fine-tuning reads.
     questions : Questions
-    grid, coarse, tickets : sequence of float
-        Sparsities of the magnitude curve, of the other one-shot curves, and of the lottery
-        tickets, where the fine-tuned curve is measured too.
+    grid, coarse, tickets, tuned : sequence of float
+        Sparsities of the magnitude curve, of the other one-shot curves, of the lottery tickets,
+        and of the fine-tuned curve (the tickets' among them).
     seed : int
     progress : Progress
     """
@@ -108,6 +108,7 @@ class Language:
     grid: Sequence[float]
     coarse: Sequence[float]
     tickets: Sequence[float]
+    tuned: Sequence[float]
     seed: int
     progress: Progress
 
@@ -116,9 +117,7 @@ class Language:
         weights = block_weights(self.model)
         if method in PATTERNS:
             axes = input_axes(self.model)
-            return mask_from_scores(
-                magnitude(weights), pattern=PATTERNS[method], input_axes=axes
-            )
+            return mask_from_scores(magnitude(weights), pattern=PATTERNS[method], input_axes=axes)
         if method == "magnitude":
             return mask_from_scores(magnitude(weights), sparsity=sparsity)
         if method == "magnitude by layer":
@@ -164,7 +163,7 @@ class Language:
             for s in self._watched(f"{method}, fine-tuned", grid)
         }
 
-    # Both are the same whenever they are computed, so a run that goes on ends with the same numbers.
+    # Both are the same whenever computed, so a run that goes on ends with the same numbers.
 
     @cached_property
     def dense_tuned(self) -> Reading:
@@ -174,7 +173,7 @@ class Language:
     @cached_property
     def magnitude_tuned(self) -> dict[float, Reading]:
         """The fine-tuned magnitude curve."""
-        return self.after_tuning("magnitude", (0.0, *self.tickets, 0.8, 0.9))
+        return self.after_tuning("magnitude", self.tuned)
 
     def _tuned(self, masks: Masks) -> Reading:
         twin = self.pruned(masks)
@@ -201,6 +200,7 @@ def language(
     grid: Sequence[float],
     coarse: Sequence[float],
     tickets: Sequence[float],
+    tuned: Sequence[float],
     seed: int,
     progress: Progress,
 ) -> Language:
@@ -221,6 +221,7 @@ def language(
         grid=grid,
         coarse=coarse,
         tickets=tickets,
+        tuned=tuned,
         seed=seed,
         progress=progress,
     )

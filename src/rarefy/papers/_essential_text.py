@@ -36,7 +36,7 @@ _CHOICES = 4
 
 
 class Questions(NamedTuple):
-    """Next-line questions: contexts (n, l), lines (n, c, m) with their real tokens, answers (n,)."""
+    """Next-line questions: contexts (n, l), lines and their real tokens (n, c, m), answers (n,)."""
 
     contexts: Tensor
     lines: Tensor
@@ -67,9 +67,7 @@ def training_documents() -> tuple[str, ...]:
     return tuple(module.read() for module in modules("train", tests=False))
 
 
-def labelled(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
-) -> tuple[Tensor, Tensor]:
+def labelled(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Tokenize documents into one stream, and say of each token which of `KINDS` it is."""
     ids: list[int] = []
     kinds: list[int] = []
@@ -151,7 +149,10 @@ def next_lines(
     seed : int
     """
     draw = random.Random(seed)
-    contexts, lines, real, answers = [], [], [], []
+    contexts: list[list[int]] = []
+    lines: list[list[list[int]]] = []
+    real: list[list[list[bool]]] = []
+    answers: list[int] = []
     for _ in range(20 * count):
         if len(contexts) == count:
             break
