@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from operator import itemgetter
 from statistics import geometric_mean
 from typing import Any
 
@@ -71,9 +72,7 @@ def _spmm_rows() -> Iterator[dict[str, Any]]:
             yield _row(f"kernels.spmm.{percent}", peer, ours, theirs, goal=goal)
 
 
-def _spmm_seconds(
-    c_in: int, c_out: int, side: int, sparsity: float
-) -> dict[str, tuple[float, float]]:
+def _spmm_seconds(c_in: int, c_out: int, side: int, sparsity: float) -> dict[str, list[float]]:
     """Median seconds of ours and of each peer (the best of several) on one layer."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(c_out, c_in, generator=generator)
@@ -88,9 +87,7 @@ def _spmm_seconds(
         warnings.simplefilter("ignore")  # torch announces that its CSR is in beta
         torch_csr = weight.to_sparse_csr()
     ours = partial(spmm, packed, x, threads=1)
-    # Each peer runs against ours in its own rounds, or ours would inherit the caches, and the
-    # allocator's state, of whichever peer happens to come before it.
-    peers: dict[str, list[Callable[[], Any]]] = {
+    peers = {
         "dense torch": [
             partial(torch.mm, weight, x),
             partial(conv2d, image, filters),
@@ -103,11 +100,12 @@ def _spmm_seconds(
     error = np.abs(ours().numpy() - expected).max()
     if error > 1e-4 * np.abs(expected).max():
         raise RuntimeError(f"spmm is off by {error} on {c_in}->{c_out} at {side}x{side}")
-    seconds = {}
-    for peer, functions in peers.items():
-        our_seconds, *their_seconds = interleaved(ours, *functions)
-        seconds[peer] = our_seconds, min(their_seconds)
-    return seconds
+    # Each function runs against ours in rounds of their own, or ours would inherit the caches and
+    # the allocator's state of whichever peer comes before it.
+    return {
+        peer: min((interleaved(ours, function) for function in functions), key=itemgetter(1))
+        for peer, functions in peers.items()
+    }
 
 
 def _select_rows() -> Iterator[dict[str, Any]]:

@@ -5,7 +5,6 @@ Ratios over 1 mean ours is faster. ``goal`` is the ratio that the method cards a
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch.nn.utils import prune
 
 from _timing import interleaved
 from rarefy.kernels.cpu.swaps import swap_rows_reference
-from rarefy.weights import LayerStats, dsnot, magnitude, mask_from_scores, sparsegpt, wanda
+from rarefy.weights import LayerStats, dsnot, global_magnitude_mask, sparsegpt, wanda
 from rarefy.weights.from_scores import row_mask
 
 TOKENS = 4096
@@ -69,18 +68,19 @@ def dsnot_rows(width: int) -> list[dict[str, Any]]:
 
 def global_mask_row(width: int = 4096, layers: int = 2) -> dict[str, Any]:
     """Global magnitude mask at 60 % over ``layers`` square matrices."""
-    torch.manual_seed(0)
-    model = nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(layers)))
+    g = torch.Generator().manual_seed(0)
+    weights = {f"{i}": torch.randn(width, width, generator=g) for i in range(layers)}
 
     def ours() -> None:
-        mask_from_scores(magnitude(model), sparsity=0.6)
+        global_magnitude_mask(weights, sparsity=0.6)
 
     def theirs() -> None:
-        twin = copy.copy(model)
-        pairs = [(layer, "weight") for layer in twin]
-        prune.global_unstructured(pairs, pruning_method=prune.L1Unstructured, amount=0.6)
-        for layer, name in pairs:
-            layer.register_parameter(name, layer._parameters.pop("weight_orig"))
+        modules = [nn.Linear(width, width, bias=False, device="meta") for _ in weights]
+        for module, weight in zip(modules, weights.values(), strict=True):
+            module.weight = nn.Parameter(weight)  # torch puts its hooks on fresh modules each time
+        prune.global_unstructured(
+            [(module, "weight") for module in modules], prune.L1Unstructured, amount=0.6
+        )
 
     our_seconds, their_seconds = interleaved(ours, theirs, repeats=3, warmup=1)
     return _row(

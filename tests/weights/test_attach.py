@@ -169,3 +169,13 @@ def test_a_stripped_state_dict_loads_into_a_plain_model(mlp, masks):
     attach(mlp, masks)
     plain.load_state_dict(strip_state_dict(mlp.state_dict()))
     assert torch.equal(plain(x), mlp(x))
+
+
+# torch's own compiler does what its warning forbids.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_the_compiler_sees_one_graph_and_the_same_numbers(mlp, masks):
+    x = torch.randn(2, 12)
+    for rule in (MASKED, sr_ste()):
+        with attach(copy.deepcopy(mlp), masks, backward=rule) as held:
+            compiled = torch.compile(held.model, backend="eager", fullgraph=True)
+            assert torch.equal(compiled(x), held.model(x))

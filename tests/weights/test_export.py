@@ -21,7 +21,7 @@ from rarefy.weights import (
     mask_from_scores,
     random_masks,
     save_dense,
-    save_model,
+    save_pruned,
     save_sparse,
     select,
     sparsity_metadata,
@@ -107,7 +107,7 @@ def test_a_saved_folder_opens_with_from_pretrained(tiny_llama, tmp_path):
     masks = mask_from_scores(magnitude(tiny_llama), sparsity=0.5)
     masks.apply_(tiny_llama)
     folder = tmp_path / "out" / "pruned"
-    save_model(tiny_llama, folder, masks=masks, method="magnitude")
+    save_pruned(tiny_llama, masks, folder, method="magnitude")
     again = AutoModelForCausalLM.from_pretrained(folder)
     ids = torch.arange(8)[None]
     with torch.no_grad():
@@ -115,7 +115,7 @@ def test_a_saved_folder_opens_with_from_pretrained(tiny_llama, tmp_path):
     assert json.loads((folder / "rarefy.json").read_text())["density"] == 0.5
     assert [p.name for p in folder.parent.iterdir()] == ["pruned"]
     with pytest.raises(FileExistsError, match="already there"):
-        save_model(tiny_llama, folder)
+        save_pruned(tiny_llama, masks, folder)
 
 
 def test_a_full_disk_leaves_nothing_behind(tiny_llama, tmp_path, monkeypatch):
@@ -126,7 +126,7 @@ def test_a_full_disk_leaves_nothing_behind(tiny_llama, tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(tiny_llama), "save_pretrained", out_of_space)
     with pytest.raises(OSError, match="No space left"):
-        save_model(tiny_llama, tmp_path / "pruned")
+        save_pruned(tiny_llama, Masks.from_zeros(tiny_llama), tmp_path / "pruned")
     assert not list(tmp_path.iterdir())
 
 

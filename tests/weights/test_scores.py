@@ -9,6 +9,7 @@ from rarefy.operators import NM
 from rarefy.weights import (
     Movement,
     fisher,
+    global_magnitude_mask,
     grasp,
     magnitude,
     mask_from_scores,
@@ -158,6 +159,15 @@ def test_global_masks_against_a_sort(density, dtype, generator):
     masks = mask_from_scores(scores, density=density)
     kept = torch.cat([m.flatten() for m in masks.values()]).tolist()
     assert kept == by_sorting(flat, round(density * len(flat)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_global_magnitude_without_copies_is_the_same_mask(dtype, generator):
+    weights = {n: torch.randn(9, 4, generator=generator).to(dtype) for n in "ab"}
+    quick = global_magnitude_mask(weights, sparsity=0.37)
+    assert sum(quick.difference(mask_from_scores(magnitude(weights), sparsity=0.37)).values()) == 0
+    with pytest.raises(ValueError, match="NaN"):
+        global_magnitude_mask({"w": torch.tensor([[math.nan, 1.0]])}, sparsity=0.5)
 
 
 def test_layer_and_row_scopes(generator):

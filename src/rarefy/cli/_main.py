@@ -7,13 +7,14 @@ error.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 import rarefy
-from rarefy.cli import _console, papers, run, tour
+from rarefy.cli import _console, papers, prune, run, tour
 
 app = typer.Typer(
     name="rarefy",
@@ -27,6 +28,7 @@ app.command("papers")(papers.papers)
 app.command("show")(papers.show)
 app.command("run", cls=run.RunCommand)(run.run)
 app.command("tour")(tour.tour)
+app.command("prune")(prune.prune)
 
 
 def _version(wanted: bool) -> None:
@@ -46,6 +48,8 @@ def _options(
 
 def main() -> None:
     """Run the command; an error that a user can mend is one sentence, not a traceback."""
+    # Their bars for loading and saving would break through ours.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app(prog_name="rarefy")
     except (ValueError, OSError, ImportError) as error:

@@ -80,7 +80,8 @@ def prune(
 
     The folder is written whole or not at all, and opens with AutoModelForCausalLM.from_pretrained.
     """
-    methods = [m.value for m in method or [Method.wanda]]
+    methods: list[Any] = [m.value for m in method or [Method.wanda]]
+    repair: Any = None if refine is None else refine.value
     nm = None if pattern is None else _pattern(pattern)
     if nm is None:
         sparsity = 0.5 if sparsity is None else sparsity
@@ -98,7 +99,7 @@ def prune(
 
     from rarefy.data import sample_windows
     from rarefy.models import open_model, perplexity
-    from rarefy.weights import prune_lm, save_pruned
+    from rarefy.weights import prune_lm, save_model
 
     def stopped() -> str:
         return "stopped; folders that were finished are kept, nothing half-written is"
@@ -122,7 +123,9 @@ def prune(
             if position:
                 language_model, tokenizer = open_model(model, device=device)
 
-            def step(layer: str, fraction: float, position: int = position, name: str = name) -> None:
+            def step(
+                layer: str, fraction: float, position: int = position, name: str = name
+            ) -> None:
                 watch(f"{name}: {layer}", (position + fraction) / len(methods))
 
             pruned = prune_lm(
@@ -131,21 +134,28 @@ def prune(
                 method=name,
                 sparsity=sparsity if nm is None else None,
                 pattern=nm,
-                refine=None if refine is None else refine.value,
+                refine=repair,
                 progress=step,
             )
             folder = folders[name]
             rows.append(
                 {
-                    "method": name if refine is None else f"{name}+{refine.value}",
+                    "method": name if repair is None else f"{name}+{repair}",
                     "sparsity": 1 - pruned.masks.density(),
                     "perplexity": perplexity(language_model, evaluation),
                     "out": None if folder is None else str(folder),
                 }
             )
             if folder is not None:
-                details = {"method": rows[-1]["method"], "pattern": pattern, "seed": seed}
-                save_pruned(language_model, pruned.masks, folder, tokenizer=tokenizer, **details)
+                save_model(
+                    language_model,
+                    folder,
+                    tokenizer=tokenizer,
+                    masks=pruned.masks,
+                    method=rows[-1]["method"],
+                    pattern=pattern,
+                    seed=seed,
+                )
     if json:
         _console.print_json(
             {

@@ -39,18 +39,24 @@ from rarefy.weights.export import (
     load_sparse,
     load_sparse_masks,
     save_dense,
-    save_model,
+    save_pruned,
     save_sparse,
     sparsity_metadata,
 )
 from rarefy.weights.finetune import finetune, trainer_callback
-from rarefy.weights.from_scores import mask_from_scores
+from rarefy.weights.from_scores import global_magnitude_mask, mask_from_scores
 from rarefy.weights.imp import iterative_magnitude
 from rarefy.weights.macs import LayerMacs, count_macs
 from rarefy.weights.masks import LayerDensity, Masks, Similarity, mask_similarity
 from rarefy.weights.monitor import ChangePoint, SparsificationMonitor, change_point
 from rarefy.weights.nm import Compressed, is_nm, nm_compress, nm_expand, nm_violation
-from rarefy.weights.prune_lm import PrunedLayer, PrunedModel, output_errors, prune_lm
+from rarefy.weights.prune_lm import (
+    PrunedLayer,
+    PrunedModel,
+    output_error,
+    output_errors,
+    prune_lm,
+)
 from rarefy.weights.random_masks import random_mask, random_masks
 from rarefy.weights.readers import from_ao, from_torch_prune
 from rarefy.weights.scores import (
@@ -97,6 +103,7 @@ __all__ = [
     "fisher",
     "from_ao",
     "from_torch_prune",
+    "global_magnitude_mask",
     "grasp",
     "input_axes",
     "input_axis",
@@ -113,6 +120,7 @@ __all__ = [
     "nm_expand",
     "nm_violation",
     "obs_factor",
+    "output_error",
     "output_errors",
     "prune_lm",
     "random",
@@ -120,7 +128,7 @@ __all__ = [
     "random_masks",
     "random_swaps",
     "save_dense",
-    "save_model",
+    "save_pruned",
     "save_sparse",
     "select",
     "snip",

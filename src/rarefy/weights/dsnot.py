@@ -184,24 +184,30 @@ def random_swaps(
     guided = dsnot(weight, mask, stats, **options)
     pattern = options.get("pattern")
     new = mask.cpu().clone()
-    for row, wanted in enumerate(guided.swaps.tolist()):
-        kept, drawn = new[row], torch.randperm(new.shape[1], generator=generator)
-        was_kept = kept.clone()
-        if pattern is None:
-            kept[drawn[~was_kept[drawn]][:wanted]] = True
-            kept[drawn[was_kept[drawn]][:wanted]] = False
-            continue
-        groups = drawn // pattern.m
-        for revived in drawn[~was_kept[drawn]].tolist():
-            same = drawn[(groups == revived // pattern.m) & was_kept[drawn] & kept[drawn]]
-            if wanted and len(same):
-                kept[revived], kept[same[0]] = True, False
-                wanted -= 1
+    order = torch.rand(new.shape, generator=generator)
+    if pattern is None:
+        wanted = guided.swaps.cpu().unsqueeze(1)
+        # Places of the pruned, and of the kept, in a random order of each.
+        revived, dropped = ((order + side).argsort(1).argsort(1) < wanted for side in (new, ~new))
+        new = new & ~dropped | revived
+    else:
+        _swap_in_groups(new, order, guided.swaps.tolist(), pattern.m)
     contribution = weight.detach().cpu().float() * stats.mean_sum.cpu()
     error = contribution.masked_fill(new, 0).double().sum(1)
     return DSnoTResult(
         new.to(mask.device), guided.error_before, error.to(mask.device), guided.swaps
     )
+
+
+def _swap_in_groups(new: Tensor, order: Tensor, swaps: list[int], m: int) -> None:
+    for kept, drawn, wanted in zip(new, order.argsort(1), swaps, strict=True):
+        was_kept = kept.clone()
+        groups = drawn // m
+        for revived in drawn[~was_kept[drawn]].tolist():
+            same = drawn[(groups == revived // m) & was_kept[drawn] & kept[drawn]]
+            if wanted and len(same):
+                kept[revived], kept[same[0]] = True, False
+                wanted -= 1
 
 
 def _growth(

@@ -85,12 +85,12 @@ def save_dense(model: nn.Module, path: str | os.PathLike[str], masks: Masks, **f
     save_tensors(tensors, path, metadata={"rarefy": json.dumps(facts), "same": json.dumps(same)})
 
 
-def save_model(
+def save_pruned(
     model: PreTrainedModel,
+    masks: Masks,
     folder: str | os.PathLike[str],
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    masks: Masks | None = None,
     **facts: Any,
 ) -> None:
     """Write a folder that ``from_pretrained`` opens, whole or not at all.
@@ -99,11 +99,11 @@ def save_model(
     ----------
     model : transformers.PreTrainedModel
         With zeros baked in and no masks attached.
+    masks : Masks
+        Described, with ``facts``, in the folder's ``rarefy.json``.
     folder : path
         Must not be there yet, or be empty.
     tokenizer : transformers tokenizer, optional
-    masks : Masks, optional
-        Described, with ``facts``, in the folder's ``rarefy.json``.
     **facts
 
     Raises
@@ -122,9 +122,8 @@ def save_model(
             raise OSError(f"{os.fspath(folder)} cannot be written: {error}") from error
         if tokenizer is not None:
             tokenizer.save_pretrained(sibling)
-        if masks is not None:
-            text = json.dumps(sparsity_metadata(model, masks, **facts), indent=2)
-            (sibling / "rarefy.json").write_text(text + "\n", encoding="utf-8")
+        text = json.dumps(sparsity_metadata(model, masks, **facts), indent=2)
+        (sibling / "rarefy.json").write_text(text + "\n", encoding="utf-8")
 
 
 def save_sparse(

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from rarefy.budget import Uniform
-from rarefy.kernels.cpu.select import kth_largest, mask_at_least
 from rarefy.operators import NM, TopK
 from rarefy.weights.masks import Masks
 
@@ -86,7 +85,37 @@ def mask_from_scores(
         return Masks({n: TopK(kept[n], by="value", axis=None).mask(s) for n, s in scores.items()})
     if scope != "global":
         raise ValueError(f"scope must be 'global', 'layer' or 'row', got {scope!r}")
-    return _global_mask(scores, density)
+    return _global_mask(scores, density, magnitude=False)
+
+
+def global_magnitude_mask(
+    weights: Mapping[str, Tensor],
+    *,
+    density: float | None = None,
+    sparsity: float | None = None,
+) -> Masks:
+    """Keep the weights largest in magnitude over all tensors together.
+
+    What ``mask_from_scores(magnitude(weights), ...)`` gives, without a copy of the weights: beside
+    the masks no memory of the model's size is taken, and nothing is sorted.
+
+    Parameters
+    ----------
+    weights : mapping of str to Tensor
+    density, sparsity : float in [0, 1]
+        Exactly one of the two.
+
+    Returns
+    -------
+    Masks
+        With exactly ``round(density * numel)`` weights, ties to the first tensor and lowest index.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`mask_from_scores`.
+    """
+    return _global_mask(weights, check_density(density=density, sparsity=sparsity), magnitude=True)
 
 
 def row_mask(score: Tensor, *, density: float, axis: int = 1) -> Tensor:
@@ -139,20 +168,21 @@ def check_density(*, density: float | None = None, sparsity: float | None = None
     return value if name == "density" else 1 - value
 
 
-def _global_mask(scores: Mapping[str, Tensor], density: float) -> Masks:
-    numel = sum(score.numel() for score in scores.values())
-    k = round(density * numel)
-    if k == 0 or k == numel:
-        return Masks({n: torch.full_like(s, k > 0, dtype=torch.bool) for n, s in scores.items()})
+def _global_mask(scores: Mapping[str, Tensor], density: float, *, magnitude: bool) -> Masks:
+    # Numba takes a good part of a second to import, and only this scope needs it.
+    from rarefy.kernels.cpu.select import kth_largest, mask_at_least
+
+    arrays = [score.detach() for score in scores.values()]
+    sizes = [array.numel() for array in arrays]
+    k = round(density * sum(sizes))
     # float64 scores (SynFlow) keep their order and their distinctness only as float64.
-    if any(s.dtype == torch.float64 or s.device.type != "cpu" for s in scores.values()):
-        flat = torch.cat([score.flatten() for score in scores.values()])
-        kept = TopK(k, by="value", axis=None).mask(flat)
-        parts = kept.split([score.numel() for score in scores.values()])
-        return Masks({n: p.view(s.shape) for (n, s), p in zip(scores.items(), parts, strict=True)})
-    arrays = list(scores.values())
-    selection = kth_largest(arrays, k, magnitude=False)
-    return Masks(dict(zip(scores, mask_at_least(arrays, selection), strict=True)))
+    if all(array.dtype != torch.float64 and array.device.type == "cpu" for array in arrays):
+        kept = mask_at_least(arrays, kth_largest(arrays, k, magnitude=magnitude))
+    else:
+        by: Literal["magnitude", "value"] = "magnitude" if magnitude else "value"
+        flat = TopK(k, by=by, axis=None).mask(torch.cat([array.flatten() for array in arrays]))
+        kept = [part.view(a.shape) for part, a in zip(flat.split(sizes), arrays, strict=True)]
+    return Masks(dict(zip(scores, kept, strict=True)))
 
 
 def _refuse_nan(scores: Mapping[str, Tensor]) -> None:

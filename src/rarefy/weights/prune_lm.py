@@ -183,7 +183,7 @@ def prune_lm(
                 error_before=before,
                 error_after=after,
                 swaps=swaps,
-                output_error=_output_error(dense, weight, stats),
+                output_error=output_error(dense, weight, stats),
             )
         )
 
@@ -215,7 +215,7 @@ def output_errors(
     errors = {}
 
     def visit(name: str, linear: nn.Module, stats: LayerStats) -> None:
-        errors[name] = _output_error(out_in(linear), out_in(pruned.get_submodule(name)), stats)
+        errors[name] = output_error(out_in(linear), out_in(pruned.get_submodule(name)), stats)
 
     walk_blocks(dense, windows, visit, gram=True, batch=batch)
     return errors
@@ -282,10 +282,20 @@ def _chooser(layers: str | Callable[[str], bool]) -> Callable[[str], bool]:
     return layers
 
 
-def _output_error(dense: Tensor, pruned: Tensor, stats: LayerStats) -> float:
-    """Compute ``||D X|| / ||W X||`` through the Gram matrix: ``||D X||^2 = tr(D X X' D')``."""
-    gram = stats.gram.double()
-    lost, whole = (
-        float(((w @ gram) * w).sum()) for w in (dense.double() - pruned.double(), dense.double())
-    )
+def output_error(dense: Tensor, pruned: Tensor, stats: LayerStats) -> float:
+    """Compute ``||(W - W^) X|| / ||W X||`` of one layer.
+
+    Parameters
+    ----------
+    dense, pruned : Tensor, shape (o, i)
+    stats : LayerStats
+        With a Gram matrix: ``||D X||^2 = tr(D X X' D')``.
+
+    Returns
+    -------
+    float
+        0 where the dense output is 0.
+    """
+    gram, dense = stats.gram, dense.float()
+    lost, whole = (float(((w @ gram) * w).sum()) for w in (dense - pruned.float(), dense))
     return math.sqrt(max(lost, 0.0) / whole) if whole > 0 else 0.0

@@ -131,29 +131,32 @@ def sparsegpt(
         block = max(block // pattern.m, 1) * pattern.m
         check_pattern(pattern, weight.shape[1], name)
     outputs, inputs = weight.shape
-    work = weight.detach().float().clone()
-    work[:, gram.diagonal() == 0] = 0
     factor = obs_factor(gram, damp=damp, name=name)
-    mask = torch.zeros(outputs, inputs, dtype=torch.bool, device=weight.device)
+    scale = factor.diagonal().tolist()
+    # Transposed, so that what the inner loop touches lies together.
+    work = weight.detach().float().t().clone(memory_format=torch.contiguous_format)
+    work[gram.diagonal() == 0] = 0
+    mask = torch.zeros(inputs, outputs, dtype=torch.bool, device=weight.device)
     kept = 0
     for start in range(0, inputs, block):
         stop = min(start + block, inputs)
-        columns, u = work[:, start:stop], factor[start:stop, start:stop]
-        keep = mask[:, start:stop]
+        columns, u = work[start:stop], factor[start:stop, start:stop]
+        keep = mask[start:stop]
         if pattern is None:
             upto = round(kept_share * outputs * stop)
-            score = sparsegpt_score(columns, u)
-            keep.copy_(TopK(upto - kept, by="value", axis=None).mask(score))
+            score = sparsegpt_score(columns.t(), u)
+            keep.copy_(TopK(upto - kept, by="value", axis=None).mask(score).t())
             kept = upto
         errors = torch.empty_like(columns)
         for j in range(stop - start):
             if pattern is not None and j % pattern.m == 0:
                 group = slice(j, j + pattern.m)
-                score = sparsegpt_score(columns[:, group], u[group, group])
-                keep[:, group] = pattern_mask(score, pattern, name=name)
-            error = columns[:, j].masked_fill(keep[:, j], 0) / u[j, j]
-            columns[:, j:].addr_(error, u[j, j:], alpha=-1)
-            errors[:, j] = error
-        work[:, stop:].addmm_(errors, factor[start:stop, stop:], alpha=-1)
+                score = sparsegpt_score(columns[group].t(), u[group, group])
+                keep[group] = pattern_mask(score, pattern, name=name).t()
+            error = columns[j].masked_fill(keep[j], 0).div_(scale[start + j])
+            columns[j:].addr_(u[j, j:], error, alpha=-1)
+            errors[j] = error
+        work[stop:].addmm_(factor[start:stop, stop:].t(), errors, alpha=-1)
     # The step sets pruned entries to zero up to rounding only.
-    return SparseGPTResult(work.masked_fill_(~mask, 0).to(weight.dtype), mask)
+    work.masked_fill_(~mask, 0)
+    return SparseGPTResult(work.t().contiguous().to(weight.dtype), mask.t().contiguous())

@@ -72,20 +72,18 @@ def _data(context: Any, builder: ir.IRBuilder, kind: types.Array, array: ir.Valu
     return context.make_array(kind)(context, builder, array).data
 
 
-def _addresses(
-    context: Any, builder: ir.IRBuilder, kind: types.Array, shape: Registers, args: list[ir.Value]
-) -> list[ir.Value]:
-    """Address of each vector, from the arguments (array, offset, stride, last)."""
-    array, offset, stride, last = args
-    data = _data(context, builder, kind, array)
-    addresses = []
+def _pointers(builder: ir.IRBuilder, shape: Registers, args: list[ir.Value]) -> list[ir.Value]:
+    """Pointer to each vector, from the arguments (address, offset, stride, last)."""
+    address, offset, stride, last = args
+    data = builder.inttoptr(address, _FLOAT.as_pointer())
+    pointers = []
     for row in range(shape.rows):
         start = builder.add(offset, builder.mul(stride, ir.Constant(_INDEX, row)))
         steps = [ir.Constant(_INDEX, LANES * i) for i in range(shape.count - 1)] + [last]
         for step in steps:
-            address = builder.gep(data, [builder.add(start, step)])
-            addresses.append(builder.bitcast(address, _VECTOR.as_pointer()))
-    return addresses
+            pointer = builder.gep(data, [builder.add(start, step)])
+            pointers.append(builder.bitcast(pointer, _VECTOR.as_pointer()))
+    return pointers
 
 
 @intrinsic(prefer_literal=True)
@@ -106,28 +104,28 @@ def spread(typingctx, rows, count, array, at):
 
 
 @intrinsic(prefer_literal=True)
-def load(typingctx, rows, count, array, offset, stride, last):
-    """Registers read from a flat array; rows are ``stride`` apart."""
+def load(typingctx, rows, count, address, offset, stride, last):
+    """Registers read from floats at ``address``; rows are ``stride`` apart."""
     shape = Registers(rows.literal_value, count.literal_value)
 
     def codegen(context, builder, signature, args):
-        addresses = _addresses(context, builder, signature.args[2], shape, args[2:])
-        return _pack(builder, [builder.load(address, align=4) for address in addresses])
+        pointers = _pointers(builder, shape, args[2:])
+        return _pack(builder, [builder.load(pointer, align=4) for pointer in pointers])
 
-    return shape(rows, count, array, types.intp, types.intp, types.intp), codegen
+    return shape(rows, count, types.intp, types.intp, types.intp, types.intp), codegen
 
 
 @intrinsic
-def store(typingctx, registers, array, offset, stride, last):
-    """Registers written to a flat array; rows are ``stride`` apart."""
+def store(typingctx, registers, address, offset, stride, last):
+    """Registers written to floats at ``address``; rows are ``stride`` apart."""
 
     def codegen(context, builder, signature, args):
-        addresses = _addresses(context, builder, signature.args[1], registers, args[1:])
-        for vector, address in zip(_unpack(builder, args[0]), addresses, strict=True):
-            builder.store(vector, address, align=4)
+        pointers = _pointers(builder, registers, args[1:])
+        for vector, pointer in zip(_unpack(builder, args[0]), pointers, strict=True):
+            builder.store(vector, pointer, align=4)
         return context.get_dummy_value()
 
-    return types.void(registers, array, types.intp, types.intp, types.intp), codegen
+    return types.void(registers, types.intp, types.intp, types.intp, types.intp), codegen
 
 
 @intrinsic
@@ -182,16 +180,16 @@ def clamp(typingctx, registers, low, high):
 
 
 @cache
-def tile_vectors(block: int) -> int:
+def tile_vectors(block: int, panelled: bool) -> int:
     """Vectors of pixels a micro-kernel of ``block`` output rows holds.
 
     ``block * count`` accumulators must fit the register file beside the activations: 16 of
     AVX-512's 32, or 4 x 16 lanes on AVX2 (16 registers of 8) and NEON (32 of 4). Of 2 to 12
-    vectors, 6 (96 pixels) lost at most a twentieth to the best on every shape tried: fewer pay
-    more per weight for its index, more make the tile's activations outgrow the cache.
+    vectors these were within a twentieth of the best on every shape tried: fewer pay more per
+    weight for its index and per row for its loop, more make a panel outgrow the cache.
     """
     accumulators = 16 if binding.get_host_cpu_features().get("avx512f", False) else 4
-    return min(6, accumulators // block)
+    return min(6 if panelled else 8, accumulators // block)
 
 
 @cache
@@ -201,12 +199,17 @@ def microkernel(block: int, count: int) -> Callable[..., None]:
     full = LANES * (count - 1)
 
     @njit(nogil=True, cache=True, error_model="numpy")
-    def kernel(ptr, col, val, bias, x, residual, y, bounds, pixels, panelled, tiles, blocks):
-        """The block rows ``blocks`` of the pixels ``tiles`` (first, stop)."""
-        low, high = bounds
-        rows, channels = bias.size, x.size // pixels
+    def kernel(ptr, col, val, bias, x, residual, y, shape, bounds, panelled, tiles, blocks):
+        """The block rows ``blocks`` of the pixels ``tiles`` (first, stop).
+
+        ``x``, ``residual`` (or 0) and ``y`` are addresses of row-major matrices: a torch tensor
+        gives its address at once, while its NumPy view costs as much as a small product.
+        """
+        channels, pixels = shape
+        low, high = np.float32(bounds[0]), np.float32(bounds[1])
+        rows = bias.size
         memory = np.empty(channels * width + LANES if panelled else 0, np.float32)
-        panel = memory[-(memory.ctypes.data // 4) % LANES :]  # at a multiple of 64 bytes
+        panel = -(-memory.ctypes.data // 64) * 64
         for pixel in range(tiles[0], tiles[1], width):
             last = min(full, pixels - LANES - pixel)
             if panelled:
@@ -223,7 +226,7 @@ def microkernel(block: int, count: int) -> Callable[..., None]:
                 # Unsigned, so that Numba does not test every index for being negative.
                 for k in range(np.uintp(ptr[b]), np.uintp(ptr[b + 1])):
                     acc = fma(acc, val, k, load(1, count, source, start + col[k] * stride, 0, end))
-                if residual.size > 0:
+                if residual != 0:
                     acc = add(acc, load(block, count, residual, row * pixels + pixel, pixels, last))
                 store(clamp(acc, low, high), y, row * pixels + pixel, pixels, last)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -34,8 +34,6 @@ _WORTH_A_PANEL = 20
 
 # Below this many multiply-adds (about 50 us of work), waking a second thread costs what it gains.
 _WORTH_A_THREAD = 1_500_000
-
-_NOTHING = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,20 +185,25 @@ def spmm(
     low, high = (-np.inf, np.inf) if clamp is None else clamp
     if not low <= high:
         raise ValueError(f"clamp must be (lo, hi) with lo <= hi, got {clamp!r}")
-    activations = _input(x, "x")
+    x = _input(x, "x")
     rows, channels = packed.shape
-    if activations.shape[0] != channels:
-        raise ValueError(f"x must have C_in = {channels} rows, got shape {activations.shape}")
-    shape = (rows, activations.shape[1])
-    added = None if residual is None else _input(residual, "residual", like=x, shape=shape)
+    if x.shape[0] != channels:
+        raise ValueError(f"x must have C_in = {channels} rows, got shape {tuple(x.shape)}")
+    shape = (rows, x.shape[1])
+    if residual is not None:
+        residual = _input(residual, "residual", like=x, shape=shape)
     if out is None:
         out = torch.empty(shape) if isinstance(x, torch.Tensor) else np.empty(shape, np.float32)
     else:
         _check_out(out, x, residual, shape)
-    y = out if isinstance(out, np.ndarray) else out.numpy()
     work = packed.val.size * shape[1]
     threads = thread_count(threads, torch.get_num_threads() if work > _WORTH_A_THREAD else 1)
-    _product(packed, activations, added, y, (low, high), threads)
+    if shape[1] >= LANES:
+        _product(packed, x, residual, out, (float(low), float(high)), threads)
+    elif shape[1] > 0:
+        # Fewer pixels than one vector: the kernel works on whole vectors, so pad to one.
+        x, residual = _pad(x), None if residual is None else _pad(residual)
+        out[:] = spmm(packed, x, clamp=clamp, residual=residual, threads=threads)[:, : shape[1]]
     return out
 
 
@@ -222,53 +225,43 @@ def spmm_reference(
 
 def _product(
     packed: PackedSparse,
-    x: np.ndarray,
-    residual: np.ndarray | None,
-    y: np.ndarray,
+    x: Array,
+    residual: Array | None,
+    y: Array,
     clamp: tuple[float, float],
     threads: int,
 ) -> None:
-    """Write the product to ``y`` (row-major)."""
-    pixels = x.shape[1]
-    if y.size == 0:
-        return
-    if pixels < LANES:
-        # Fewer pixels than one vector: the kernel works on whole vectors, so pad to one.
-        padding = ((0, 0), (0, LANES - pixels))
-        wide = np.empty((y.shape[0], LANES), np.float32)
-        wide_residual = None if residual is None else np.pad(residual, padding)
-        _product(packed, np.pad(x, padding), wide_residual, wide, clamp, threads)
-        y[...] = wide[:, :pixels]
-        return
-
-    added = _NOTHING if residual is None else residual.reshape(-1)
-    weights = packed.ptr, packed.col, packed.val, packed.bias
-    source, target = x.reshape(-1), y.reshape(-1)
-    bounds = np.float32(clamp[0]), np.float32(clamp[1])
+    """Write the product to ``y``; all matrices are row-major and at least one vector wide."""
+    pixels: int = x.shape[1]
     panelled = len(packed.col) >= _WORTH_A_PANEL * packed.shape[1]
+    most = tile_vectors(packed.block, panelled)
+    operands = (
+        *(packed.ptr, packed.col, packed.val, packed.bias),
+        *(_address(x), 0 if residual is None else _address(residual), _address(y)),
+        *((packed.shape[1], pixels), clamp),
+        panelled,
+    )
 
     def run(vectors: tuple[int, int], blocks: tuple[int, int]) -> None:
-        for count, first, stop in _tiles(*vectors, tile_vectors(packed.block)):
-            kernel = microkernel(packed.block, count)
-            tiles = first, min(stop, pixels)
-            kernel(*weights, source, added, target, bounds, pixels, panelled, tiles, blocks)
+        for kernel, tiles in _tiles(*vectors, pixels, packed.block, most):
+            kernel(*operands, tiles, blocks)
 
     if threads == 1:
         run((0, -(-pixels // LANES)), (0, len(packed.ptr) - 1))
         return
     tasks: list[Callable[[], None]] = [
-        partial(run, vectors, blocks) for vectors, blocks in _shares(packed, pixels, threads)
+        partial(run, vectors, blocks) for vectors, blocks in _shares(packed, pixels, threads, most)
     ]
     side_by_side(tasks)
 
 
 def _shares(
-    packed: PackedSparse, pixels: int, threads: int
+    packed: PackedSparse, pixels: int, threads: int, most: int
 ) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     """Each thread's range of pixel vectors and range of block rows."""
     vectors = -(-pixels // LANES)
     block_rows = len(packed.ptr) - 1
-    if vectors >= 2 * threads * tile_vectors(packed.block):
+    if vectors >= 2 * threads * most:
         cuts = np.linspace(0, vectors, threads + 1).astype(int).tolist()
         for share in zip(cuts, cuts[1:], strict=False):
             yield share, (0, block_rows)
@@ -282,19 +275,25 @@ def _shares(
             yield (0, vectors), share
 
 
-def _tiles(first: int, stop: int, most: int) -> Iterator[tuple[int, int, int]]:
-    """Cut vectors ``first:stop`` into tiles of nearly equal size: (vectors, first, stop pixel).
+@lru_cache(maxsize=1024)
+def _tiles(
+    first: int, stop: int, pixels: int, block: int, most: int
+) -> list[tuple[Callable[..., None], tuple[int, int]]]:
+    """Vectors ``first:stop`` as runs of equal tiles: kernels and their (first, stop) pixels.
 
-    Sizes differ by at most one, so there are at most two runs of equal tiles, and no small last
-    tile that would pay for every weight with little to multiply.
+    A tile has up to ``most`` vectors. Tiles differ by one vector at most, so there are at most two
+    runs, and no small last tile that would pay for every weight with little to multiply.
     """
     vectors = stop - first
     size, larger = divmod(vectors, -(-vectors // most))
-    middle = first + larger * (size + 1)
-    if larger:
-        yield size + 1, first * LANES, middle * LANES
-    if middle < stop:
-        yield size, middle * LANES, stop * LANES
+    runs = []
+    for count, tiles in ((size + 1, larger), (size, (vectors - larger * (size + 1)) // size)):
+        if tiles:
+            end = first + tiles * count
+            span = first * LANES, min(end * LANES, pixels)
+            runs.append((microkernel(block, count), span))
+            first = end
+    return runs
 
 
 def _first_rows(rows: int, block: int) -> np.ndarray:
@@ -319,41 +318,61 @@ def _auto_block(matrix: np.ndarray) -> int:
 
 
 def _as_numpy(array: Any, name: str, *, ndim: int) -> np.ndarray:
-    """Row-major float32 NumPy array over the same memory where possible."""
+    array = _row_major(array, name, ndim=ndim)
+    return array.detach().numpy() if isinstance(array, torch.Tensor) else array
+
+
+def _address(array: Array) -> int:
+    return (
+        array.data_ptr()
+        if isinstance(array, torch.Tensor)
+        else array.__array_interface__["data"][0]
+    )
+
+
+def _pad(array: Array) -> Array:
+    """Zeros after the pixels, up to one vector."""
+    missing = LANES - array.shape[1]
     if isinstance(array, torch.Tensor):
-        if array.dtype != torch.float32 or not array.is_cpu:
-            raise TypeError(
-                f"{name} must be float32 on the CPU, got {array.dtype} on {array.device}"
-            )
-        array = array.detach().numpy()
-    elif not isinstance(array, np.ndarray):
+        return torch.nn.functional.pad(array, (0, missing))
+    return np.pad(array, ((0, 0), (0, missing)))
+
+
+def _row_major(array: Any, name: str, *, ndim: int) -> Any:
+    """The array, or a row-major copy, after checking that it is float32 on the CPU."""
+    tensor = isinstance(array, torch.Tensor)
+    if not tensor and not isinstance(array, np.ndarray):
         raise TypeError(f"{name} must be a torch tensor or NumPy array, got {type(array).__name__}")
-    elif array.dtype != np.float32:
+    if array.dtype != (torch.float32 if tensor else np.float32):
         raise TypeError(f"{name} must be float32, got {array.dtype}")
+    if tensor and not array.is_cpu:
+        raise TypeError(f"{name} must be on the CPU, got {array.device}")
     if array.ndim != ndim:
-        raise ValueError(f"{name} must have {ndim} dimensions, got shape {array.shape}")
-    flags = array.flags
-    return array if flags.c_contiguous and flags.aligned and flags.writeable else array.copy()
+        raise ValueError(f"{name} must have {ndim} dimensions, got shape {tuple(array.shape)}")
+    if tensor:
+        return array.contiguous()
+    return array if array.flags.c_contiguous and array.flags.aligned else array.copy()
 
 
-def _input(
-    array: Any, name: str, *, like: Any = None, shape: tuple[int, int] | None = None
-) -> np.ndarray:
-    """An input of ``spmm`` as NumPy, checked against ``like``'s kind and ``shape``."""
-    if isinstance(array, torch.Tensor) and array.requires_grad and torch.is_grad_enabled():
+def _input(array: Any, name: str, *, like: Any = None, shape: tuple[int, int] | None = None) -> Any:
+    """An input of ``spmm`` in row-major order, checked against ``like``'s kind and ``shape``."""
+    tensor = isinstance(array, torch.Tensor)
+    if tensor and array.requires_grad and torch.is_grad_enabled():
         raise ValueError(f"{name} requires grad, but spmm is forward only: detach() it first")
-    if like is not None and isinstance(array, torch.Tensor) != isinstance(like, torch.Tensor):
+    if like is not None and tensor != isinstance(like, torch.Tensor):
         raise TypeError(f"{name} must be a {type(like).__name__} as x is, got {type(array)}")
-    result = _as_numpy(array, name, ndim=2)
+    result = _row_major(array, name, ndim=2)
     if shape is not None and result.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {result.shape}")
+        raise ValueError(f"{name} must have shape {shape}, got {tuple(result.shape)}")
     return result
 
 
 def _check_out(out: Any, x: Any, residual: Any, shape: tuple[int, int]) -> None:
-    target = _input(out, "out", like=x, shape=shape)
-    if not np.may_share_memory(target, out.detach() if isinstance(out, torch.Tensor) else out):
+    read_only = isinstance(out, np.ndarray) and not out.flags.writeable
+    if _input(out, "out", like=x, shape=shape) is not out or read_only:
         raise ValueError("out must be row-major and writable")
     for name, array in (("x", x), ("residual", residual)):
-        if array is not None and np.may_share_memory(target, np.asarray(array)):
-            raise ValueError(f"out must not overlap {name}: it is read after out is first written")
+        if array is not None:
+            ahead = _address(array) - _address(out)
+            if -array.nbytes < ahead < out.nbytes:
+                raise ValueError(f"out must not overlap {name}: it is read after the first write")

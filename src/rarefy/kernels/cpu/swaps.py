@@ -14,12 +14,15 @@ Departures: none from the method; lists end instead of wrapping round (a row the
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from rarefy.kernels.cpu._threads import side_by_side, thread_count
 
 Floats = NDArray[np.float32]
 
@@ -52,7 +55,7 @@ def swap_rows(
     same_sign: bool,
     signed: bool = True,
     group: int = 0,
-    threads: int = 1,
+    threads: int | None = None,
 ) -> Swapped:
     """Swap entries of every row; rows are independent.
 
@@ -76,7 +79,8 @@ def swap_rows(
     group : int, default 0
         0: drop a kept entry whose contribution has the sign opposite to the error. m: drop one in
         the revived entry's own group of m columns, whatever its sign, so N:M patterns stay valid.
-    threads : int, default 1
+    threads : int, optional
+        1 by default.
 
     Returns
     -------
@@ -104,12 +108,9 @@ def swap_rows(
             result.swaps,
         )
 
-    cuts = [rows * i // threads for i in range(threads + 1)]
-    if threads == 1:
-        part(0, rows)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(part, cuts[:-1], cuts[1:]))
+    parts = thread_count(threads, 1)
+    cuts = [rows * i // parts for i in range(parts + 1)]
+    side_by_side([partial(part, *cut) for cut in pairwise(cuts)])
     return result
 
 
@@ -174,19 +175,32 @@ def swap_rows_reference(
 
 
 @numba.njit(nogil=True, cache=True)
-def _insert(values: Floats, places: NDArray[np.int32], count: int, value: float, place: int) -> int:
-    """Put a value into a rising list of bounded length; an equal earlier one stays ahead."""
-    if count < len(values):
-        count += 1
-    elif not value < values[count - 1]:
-        return count
-    i = count - 1
-    while i > 0 and values[i - 1] > value:
-        values[i] = values[i - 1]
-        places[i] = places[i - 1]
-        i -= 1
-    values[i] = value
-    places[i] = place
+def _smallest(
+    keys: Floats,
+    places: NDArray[np.int32],
+    n: int,
+    sign: float,
+    best: Floats,
+    best_places: NDArray[np.int32],
+) -> int:
+    """Sort the smallest of ``sign * keys[:n]`` into ``best``; of equal ones the earlier leads."""
+    count = 0
+    bound = np.float32(np.inf)
+    for j in range(n):
+        value = sign * keys[j]
+        if not value < bound:
+            continue
+        if count < len(best):
+            count += 1
+        i = count - 1
+        while i > 0 and best[i - 1] > value:
+            best[i] = best[i - 1]
+            best_places[i] = best_places[i - 1]
+            i -= 1
+        best[i] = value
+        best_places[i] = places[j]
+        if count == len(best):
+            bound = best[count - 1]
     return count
 
 
@@ -209,7 +223,11 @@ def _swap_rows(
     swaps: NDArray[np.int64],
 ) -> None:
     columns = contribution.shape[1]
+    pruned = np.empty(columns, np.float32)
+    pruned_places = np.empty(columns, np.int32)
     # Side 0 serves a positive error, side 1 a negative one.
+    kept = np.empty((2, columns), np.float32)
+    kept_places = np.empty((2, columns), np.int32)
     grow_values = np.empty((2, cycles), np.float32)
     grow_places = np.empty((2, cycles), np.int32)
     drop_values = np.empty((2, cycles), np.float32)
@@ -219,14 +237,26 @@ def _swap_rows(
     grow_next = np.zeros(2, np.int64)
     drop_next = np.zeros(2, np.int64)
     for row in range(start, stop):
-        c, g, s, kept0, kept = contribution[row], grow[row], score[row], mask[row], new_mask[row]
+        c, g, s, was, now = contribution[row], grow[row], score[row], mask[row], new_mask[row]
         error = 0.0
         for j in range(columns):
-            error += np.float64(0.0 if kept0[j] else c[j])
+            error += np.float64(0.0 if was[j] else c[j])
         before[row] = error
         after[row] = error
         if cycles == 0 or abs(error) <= threshold[row]:
             continue
+        # Masks look random to a branch predictor: write always, advance where it counts.
+        n_pruned = n_negative = n_positive = 0
+        for j in range(columns):
+            pruned[n_pruned] = g[j]
+            pruned_places[n_pruned] = j
+            n_pruned += not was[j]
+            kept[0, n_negative] = s[j]
+            kept_places[0, n_negative] = j
+            n_negative += was[j] & (c[j] < 0)
+            kept[1, n_positive] = s[j]
+            kept_places[1, n_positive] = j
+            n_positive += was[j] & (c[j] > 0)
         first = 0 if error > 0 else 1
         for side in range(2):
             grow_count[side] = drop_count[side] = grow_next[side] = drop_next[side] = 0
@@ -234,26 +264,24 @@ def _swap_rows(
             if same_sign and side != first:
                 continue
             sign = np.float32(-1.0 if side == 0 or not signed else 1.0)
-            away = np.float32(-1.0 if side == 0 else 1.0)
-            n_grow = n_drop = 0
-            grow_bound = drop_bound = np.float32(np.inf)
-            for j in range(columns):
-                if kept0[j]:
-                    if group == 0 and s[j] < drop_bound and away * c[j] > 0:
-                        n_drop = _insert(drop_values[side], drop_places[side], n_drop, s[j], j)
-                        if n_drop == cycles:
-                            drop_bound = drop_values[side, cycles - 1]
-                elif sign * g[j] < grow_bound:
-                    n_grow = _insert(grow_values[side], grow_places[side], n_grow, sign * g[j], j)
-                    if n_grow == cycles:
-                        grow_bound = grow_values[side, cycles - 1]
-            grow_count[side], drop_count[side] = n_grow, n_drop
+            grow_count[side] = _smallest(
+                pruned, pruned_places, n_pruned, sign, grow_values[side], grow_places[side]
+            )
+            if group == 0:
+                drop_count[side] = _smallest(
+                    kept[side],
+                    kept_places[side],
+                    n_positive if side else n_negative,
+                    np.float32(1.0),
+                    drop_values[side],
+                    drop_places[side],
+                )
         for _ in range(cycles):
             if abs(error) <= threshold[row]:
                 break
             side = 0 if error > 0 else 1
             # The two growing lists hold the same entries from both ends: skip what was revived.
-            while grow_next[side] < grow_count[side] and kept[grow_places[side, grow_next[side]]]:
+            while grow_next[side] < grow_count[side] and now[grow_places[side, grow_next[side]]]:
                 grow_next[side] += 1
             if grow_next[side] >= grow_count[side]:
                 break
@@ -262,7 +290,7 @@ def _swap_rows(
             if group:
                 begin = revived - revived % group
                 for j in range(begin, begin + group):
-                    if kept0[j] and kept[j] and (dropped < 0 or s[j] < s[dropped]):
+                    if was[j] and now[j] and (dropped < 0 or s[j] < s[dropped]):
                         dropped = j
             elif drop_next[side] < drop_count[side]:
                 dropped = drop_places[side, drop_next[side]]
@@ -272,8 +300,8 @@ def _swap_rows(
             changed = error + np.float64(c[dropped]) - np.float64(c[revived])
             if same_sign and np.sign(changed) != np.sign(before[row]):
                 break
-            kept[revived] = True
-            kept[dropped] = False
+            now[revived] = True
+            now[dropped] = False
             error = changed
             swaps[row] += 1
         after[row] = error

@@ -1,0 +1,566 @@
+"""Paper 33, DSnoT: does swapping weights, without training, repair a pruned language model?
+
+Every start pruner at every sparsity, with and without DSnoT, on the same calibration text (drawn
+anew for each seed) and the same held-out text; then what each part of the method contributes, and
+what it costs on one large layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from rarefy.evidence.claims import Claim, Measurements
+from rarefy.papers._recipe import Paper, Trial
+
+if TYPE_CHECKING:
+    import torch
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from rarefy.models import LanguageModel
+    from rarefy.weights import LayerStats, Masks
+
+SPARSITIES = ("50", "60", "70", "80")
+PATTERNS = ("2:4", "4:8")
+LEVELS = SPARSITIES + PATTERNS
+CALIBRATION_TOKENS = 128
+
+
+class Variant(NamedTuple):
+    """One way to prune: a start, options of DSnoT (``None``: no repair), and at which levels."""
+
+    start: Literal["magnitude by row", "magnitude", "wanda", "sparsegpt"]
+    dsnot: Mapping[str, Any] | None = None
+    levels: tuple[str, ...] = LEVELS
+    layers: Literal["all", "attention"] = "all"
+    random: bool = False
+    dense_sparsegpt: bool = False
+    calibration: float = 1.0
+    finetuned: bool = False
+
+
+# What the authors' program runs by default: no guard, 50 cycles whatever the width, a threshold
+# that does not know the length of the text, the MLP left alone.
+RELEASED = {"max_cycles": 50, "same_sign": False, "threshold_mode": "released"}
+ENDS = ("60", "80")
+
+VARIANTS = {
+    "magnitude": Variant("magnitude", levels=SPARSITIES),
+    "magnitude by row": Variant("magnitude by row"),
+    "magnitude+dsnot": Variant("magnitude by row", {}),
+    "wanda": Variant("wanda"),
+    "wanda+dsnot": Variant("wanda", {}),
+    "sparsegpt": Variant("sparsegpt"),
+    "sparsegpt+dsnot": Variant("sparsegpt", {}),
+    "sparsegpt mask+dsnot": Variant("sparsegpt", {}, ENDS, dense_sparsegpt=True),
+    "magnitude+dsnot, attention only": Variant("magnitude by row", {}, ENDS, "attention"),
+    "wanda+dsnot, attention only": Variant("wanda", {}, ENDS, "attention"),
+    "magnitude+dsnot, as released": Variant("magnitude by row", RELEASED, ENDS, "attention"),
+    "wanda+dsnot, as released": Variant("wanda", RELEASED, ENDS, "attention"),
+    "sparsegpt+dsnot, as released": Variant("sparsegpt", RELEASED, ENDS, "attention"),
+    "magnitude+random swaps": Variant("magnitude by row", {}, ("80",), random=True),
+    "wanda+random swaps": Variant("wanda", {}, ("80",), random=True),
+    "magnitude+dsnot, gamma 0": Variant("magnitude by row", {"var_power": 0.0}, ("80",)),
+    "wanda+dsnot, gamma 0": Variant("wanda", {"var_power": 0.0}, ("80",)),
+    "wanda+dsnot, grow by |C|": Variant("wanda", {"grow": "magnitude"}, ("80",)),
+    "wanda+dsnot, prune by |W|": Variant("wanda", {"prune": "magnitude"}, ("80",)),
+    "wanda+dsnot, 1 cycle": Variant("wanda", {"max_cycles": 1}, ("80",)),
+    "wanda+dsnot, 50 cycles": Variant("wanda", {"max_cycles": 50}, ("80",)),
+    "wanda+dsnot, 1/4 of the text": Variant("wanda", {}, ("80",), calibration=0.25),
+    "wanda+fine-tuning": Variant("wanda", levels=("50",), finetuned=True),
+}
+
+# One large layer of random weights, for the clock.
+LAYER_ARMS = ("layer: wanda", "layer: dsnot", "layer: row sorts", "layer: sparsegpt")
+
+_STARTS = {"magnitude": "magnitude by row", "wanda": "wanda", "sparsegpt": "sparsegpt"}
+_ABLATIONS = {
+    "wanda+dsnot": "as it is",
+    "wanda+dsnot, gamma 0": "without the variance",
+    "wanda+dsnot, grow by |C|": "growing by |C|",
+    "wanda+dsnot, prune by |W|": "pruning by magnitude",
+}
+
+
+def _claims() -> tuple[Claim, ...]:
+    def lower(id_: str, text: str, metric: str, arm: str, versus: str, **more: Any) -> Claim:
+        return Claim(id=id_, text=text, metric=metric, arm=arm, versus=versus, **more)
+
+    claims = []
+    for start, sparsity, paper in (
+        ("magnitude", "80", ""),
+        ("magnitude", "70", ""),
+        ("wanda", "80", "4.80e3 to 4.12e3, LLaMA-7B"),
+        ("sparsegpt", "60", "10.41 to 9.65, LLaMA-7B"),
+    ):
+        text = f"At {sparsity} %, DSnoT lowers the perplexity of {start} pruning."
+        metric, arm = f"log_ppl_{sparsity}", f"{start}+dsnot"
+        claims.append(
+            lower(f"c1-{start}-{sparsity}", text, metric, arm, _STARTS[start], paper=paper)
+        )
+    claims.append(
+        lower(
+            "c1-matrix-80",
+            "At 80 %, magnitude by row with DSnoT beats magnitude with one threshold per matrix.",
+            "log_ppl_80",
+            "magnitude+dsnot",
+            "magnitude",
+        )
+    )
+    for start, sparsity, paper in (
+        ("magnitude", "60", "5.6e2 to 66.7, LLaMA-7B"),
+        ("magnitude", "50", ""),
+        ("wanda", "60", "10.69 to 10.22, LLaMA-7B"),
+        ("wanda", "50", "7.26 to about 7.1, LLaMA-7B"),
+    ):
+        text = f"At {sparsity} %, DSnoT makes {start} pruning at most 2 % worse in perplexity."
+        metric, arm = f"log_ppl_{sparsity}", f"{start}+dsnot"
+        more = {"margin": -math.log(1.02), "paper": paper}
+        claims.append(lower(f"c1-{start}-{sparsity}", text, metric, arm, _STARTS[start], **more))
+    for start in ("magnitude", "wanda"):
+        for low, high in (("70", "80"), ("60", "70")):
+            text = f"DSnoT gains more on {start} at {high} % than at {low} % (log-perplexity)."
+            metric, arm = f"rise_{low}_{high}", f"{start}+dsnot"
+            paper = "88.84 to 62.05 at 70 %, LLaMA-7B, Wanda" if start == "wanda" else ""
+            claims.append(
+                lower(f"c2-{start}-{high}", text, metric, arm, _STARTS[start], paper=paper)
+            )
+    for start, versus in _STARTS.items():
+        claims.append(
+            Claim(
+                id=f"c3-{start}-valid",
+                text=f"DSnoT on {start} keeps every group of 2:4 and 4:8 exact.",
+                metric="pattern_violations",
+                arm=f"{start}+dsnot",
+                deterministic=True,
+            )
+        )
+        if start != "sparsegpt":
+            claims += [
+                lower(
+                    f"c3-{start}-{pattern}",
+                    f"DSnoT lowers the perplexity of {start} in the {pattern} pattern.",
+                    f"log_ppl_{pattern}",
+                    f"{start}+dsnot",
+                    versus,
+                )
+                for pattern in PATTERNS
+            ]
+    for name, versus, factor, text in (
+        ("wanda", "layer: wanda", 0.5, "takes at most twice as long as Wanda's mask"),
+        ("sparsegpt", "layer: sparsegpt", 5.0, "takes at most a fifth of SparseGPT's time"),
+        ("sorts", "layer: row sorts", 3.0, "takes at most a third of the time of full row sorts"),
+    ):
+        claims.append(
+            lower(
+                f"c4-{name}",
+                f"On one large layer DSnoT {text}.",
+                "layer_seconds",
+                "layer: dsnot",
+                versus,
+                kind="ratio",
+                margin=factor - 1,
+                paper="about 5 s; Wanda 3.5 s, SparseGPT 150 s, LLaMA-7B"
+                if name != "sorts"
+                else "",
+            )
+        )
+    claims.append(
+        Claim(
+            id="c4-identical",
+            text="Looking only at the first entries of each ranking gives what full sorts give.",
+            metric="differences_from_full_sort",
+            arm="layer: dsnot",
+            deterministic=True,
+        )
+    )
+    claims += [
+        lower(
+            f"c5-random-{i}",
+            f"At 80 % on Wanda, DSnoT {words} beats as many random swaps.",
+            "log_ppl_80",
+            arm,
+            "wanda+random swaps",
+        )
+        for i, (arm, words) in enumerate(_ABLATIONS.items(), 1)
+    ]
+    for id_, text, arm, versus in (
+        (
+            "random-magnitude",
+            "At 80 % on magnitude, DSnoT beats as many random swaps.",
+            "magnitude+dsnot",
+            "magnitude+random swaps",
+        ),
+        (
+            "variance-wanda",
+            "The variance in the growing rule helps (Wanda, 80 %).",
+            "wanda+dsnot",
+            "wanda+dsnot, gamma 0",
+        ),
+        (
+            "variance-magnitude",
+            "The variance in the growing rule helps (magnitude, 80 %).",
+            "magnitude+dsnot",
+            "magnitude+dsnot, gamma 0",
+        ),
+        (
+            "wanda-term",
+            "Wanda's score in the pruning rule helps (Wanda, 80 %).",
+            "wanda+dsnot",
+            "wanda+dsnot, prune by |W|",
+        ),
+        (
+            "cycles",
+            "50 cycles do better than one (Wanda, 80 %).",
+            "wanda+dsnot, 50 cycles",
+            "wanda+dsnot, 1 cycle",
+        ),
+        (
+            "samples",
+            "More calibration text helps (Wanda, 80 %).",
+            "wanda+dsnot",
+            "wanda+dsnot, 1/4 of the text",
+        ),
+    ):
+        claims.append(lower(f"c5-{id_}", text, "log_ppl_80", arm, versus))
+    claims.append(
+        lower(
+            "c6",
+            "At 50 %, DSnoT comes as close to fine-tuning as in the paper (4.4 % in perplexity).",
+            "log_ppl_50",
+            "wanda+dsnot",
+            "wanda+fine-tuning",
+            margin=-math.log(7.1 / 6.8),
+            paper="about 7.1 against 6.8 to 7.1, LLaMA-7B",
+        )
+    )
+    return tuple(claims)
+
+
+PAPER = Paper(
+    number=33,
+    slug="dsnot",
+    title="Dynamic Sparse No Training: Training-Free Fine-tuning for Sparse LLMs",
+    venue="ICLR 2024",
+    authors_code="https://github.com/zyxxmu/DSnoT",
+    domain="weights",
+    arms=("dense", *VARIANTS, *LAYER_ARMS),
+    claims=_claims(),
+    summary=(
+        "A pruned language model is repaired without gradients: in each row of each layer a few "
+        "pruned weights come back and a few kept ones go, until the row's expected output is near "
+        "the dense one. The paper finds that this lowers the perplexity of every start pruner, "
+        "the more the sparser the model, in seconds."
+    ),
+    usage=(
+        "from rarefy.data import encode, modules, sample_windows\n"
+        "from rarefy.models import open_model\n"
+        "from rarefy.weights import prune_lm\n"
+        "\n"
+        "model, tokenizer = open_model()\n"
+        "tokens = encode(tokenizer, [m.read() for m in modules('train')[:50]])\n"
+        "windows = sample_windows(tokens, 128, 16, generator=torch.Generator().manual_seed(0))\n"
+        "prune_lm(model, windows, method='wanda', sparsity=0.6, refine='dsnot')"
+    ),
+    seeds={"smoke": 1, "default": 5, "full": 10},
+)
+
+
+class Shared(NamedTuple):
+    """A dense model, text to calibrate on and to evaluate on, and what its layers read there."""
+
+    model: torch.nn.Module
+    calibration: Tensor
+    evaluation: Tensor
+    stats: dict[str, LayerStats]
+
+
+def setup(
+    trial: Trial,
+    *,
+    model: str | None = None,
+    calibration: Path | None = None,
+    evaluation: Path | None = None,
+) -> Shared:
+    """Open the model, draw calibration windows, and watch the dense model on held-out text.
+
+    Parameters
+    ----------
+    model : str, optional
+        A causal language model: a folder, or a hub name; by default the shipped code model.
+    calibration : Path, optional
+        Text to calibrate on: a file or a folder. By default modules of the standard library that
+        the shipped model was trained on.
+    evaluation : Path, optional
+        Text to measure perplexity on. By default modules that the shipped model never saw.
+    """
+    from rarefy.data import sample_windows, windows
+    from rarefy.models import decoder_layers, open_model
+    from rarefy.weights import walk_blocks
+
+    opened = open_model(model, device=trial.device)
+    if trial.scale == "smoke":
+        # A trial of the wiring needs no depth.
+        del decoder_layers(opened.model)[1:]
+    drawn = sample_windows(
+        _tokens(opened, calibration, "train"),
+        trial.pick(smoke=32, default=CALIBRATION_TOKENS, full=2048),
+        trial.pick(smoke=4, default=16, full=128),
+        generator=trial.generator(),
+    )
+    held_out = windows(
+        _tokens(opened, evaluation, "heldout"),
+        trial.pick(smoke=64, default=256, full=2048),
+        limit=trial.pick(smoke=2, default=8, full=64),
+    )
+    stats: dict[str, LayerStats] = {}
+    walk_blocks(opened.model, held_out, lambda name, _, s: stats.update({name: s}), gram=True)
+    return Shared(opened.model, drawn, held_out, stats)
+
+
+def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
+    """Measure an arm: log-perplexity and layer errors at each of its levels, or seconds."""
+    if arm == "dense":
+        return {"log_ppl": _log_perplexity(shared.model, shared.evaluation)}
+    if arm in LAYER_ARMS:
+        return _measure_layer(arm, trial)
+    import copy
+
+    variant = VARIANTS[arm]
+    values: dict[str, float] = {}
+    violations = 0
+    for i, level in enumerate(variant.levels):
+        trial.progress(f"{arm} at {level}", i / len(variant.levels))
+        pruned = copy.deepcopy(shared.model)
+        masks = _prune(pruned, variant, level, shared, trial)
+        values[f"log_ppl_{level}"] = _log_perplexity(pruned, shared.evaluation)
+        if level in ENDS:
+            errors = _layer_errors(pruned, shared)
+            values[f"expected_error_{level}"], values[f"output_error_{level}"] = errors
+        if level in PATTERNS:
+            n, m = map(int, level.split(":"))
+            groups = [mask.reshape(-1, m).sum(1) for mask in masks.values()]
+            violations += sum(int((kept != n).sum()) for kept in groups)
+    if set(PATTERNS) <= set(variant.levels):
+        values["pattern_violations"] = violations
+    # A gain grows with sparsity where the repaired model's perplexity rises less.
+    for low, high in zip(SPARSITIES[:-1], SPARSITIES[1:], strict=True):
+        if {low, high} <= set(variant.levels):
+            values[f"rise_{low}_{high}"] = values[f"log_ppl_{high}"] - values[f"log_ppl_{low}"]
+    return values
+
+
+def _tokens(opened: LanguageModel, text: Path | None, split: Literal["train", "heldout"]) -> Tensor:
+    from rarefy.data import encode, modules, read_documents
+
+    if text is not None:
+        return encode(opened.tokenizer, read_documents(text))
+    # Every tenth training module is plenty to draw from, and a tenth of the time to read.
+    step = 10 if split == "train" else 1
+    return encode(opened.tokenizer, (m.read() for m in modules(split, tests=False)[::step]))
+
+
+def _log_perplexity(model: torch.nn.Module, windows: Tensor) -> float:
+    from rarefy.models import token_losses
+
+    return float(token_losses(model, windows).double().mean())
+
+
+def _prune(
+    model: torch.nn.Module, variant: Variant, level: str, shared: Shared, trial: Trial
+) -> Masks:
+    from rarefy.operators import NM
+    from rarefy.weights import (
+        block_weights,
+        dsnot,
+        finetune,
+        magnitude,
+        mask_from_scores,
+        prune_lm,
+        random_swaps,
+    )
+
+    budget: dict[str, Any] = (
+        {"pattern": NM(*map(int, level.split(":")))}
+        if level in PATTERNS
+        else {"sparsity": int(level) / 100}
+    )
+    if variant.start.startswith("magnitude") and variant.dsnot is None:
+        scope = "layer" if variant.start == "magnitude" else "row"
+        masks = mask_from_scores(magnitude(block_weights(model)), scope=scope, **budget)
+        masks.apply_(model)
+        return masks
+    refine = None
+    if variant.random:
+        refine = partial(random_swaps, generator=trial.generator(), **(variant.dsnot or {}))
+    elif variant.dsnot is not None:
+        refine = partial(dsnot, **variant.dsnot)
+    windows = shared.calibration[: math.ceil(len(shared.calibration) * variant.calibration)]
+    masks = prune_lm(
+        model,
+        windows,
+        method=variant.start.split()[0],
+        refine=refine,
+        layers=variant.layers,
+        sparsegpt_weights="dense" if variant.dense_sparsegpt else "updated",
+        batch=16,
+        **budget,
+    ).masks
+    if variant.finetuned:
+        epochs = trial.pick(smoke=1, default=5, full=10)
+        batches = [batch for _ in range(epochs) for batch in windows.to(model.device).split(4)]
+        finetune(model, batches, lambda m, ids: m(input_ids=ids, labels=ids).loss, masks=masks)
+    return masks
+
+
+def _layer_errors(pruned: torch.nn.Module, shared: Shared) -> tuple[float, float]:
+    """Errors of the layers on held-out tokens, each alone: E|eps| per token, relative output."""
+    from rarefy.weights import output_error
+    from rarefy.weights.calibrate import out_in
+
+    expected, output = [], []
+    for name, stats in shared.stats.items():
+        dense = out_in(shared.model.get_submodule(name)).float()
+        sparse = out_in(pruned.get_submodule(name)).float()
+        expected.append(float(((dense - sparse) @ stats.mean).abs().mean()))
+        output.append(output_error(dense, sparse, stats))
+    return math.fsum(expected) / len(expected), math.fsum(output) / len(output)
+
+
+def _measure_layer(arm: str, trial: Trial) -> dict[str, float]:
+    """Time one pass over a large layer of random weights; medians of a few."""
+    import statistics
+    import time
+
+    import torch
+
+    from rarefy.weights import LayerStats, dsnot, sparsegpt, wanda
+    from rarefy.weights.from_scores import row_mask
+
+    width = trial.pick(smoke=256, default=2048, full=4096)
+    draw = trial.generator()
+    spread = torch.rand(width, generator=draw) + 0.1
+    inputs = torch.randn(32, 128, width, generator=draw) * spread + 0.1
+    stats = LayerStats(width, gram=arm == "layer: sparsegpt")
+    stats.update(inputs)
+    weight = torch.randn(width, width, generator=draw)
+    mask = row_mask(wanda(weight, stats.norm), density=0.4)
+    contribution = weight * stats.mean_sum
+
+    def sort_rows() -> None:
+        # Two rankings of the pruned and two of the kept, as the released code orders them.
+        for ranking in (contribution, -contribution, weight.abs(), -weight.abs()):
+            ranking.sort(dim=1)
+
+    work, repeats = {
+        "layer: wanda": (lambda: row_mask(wanda(weight, stats.norm), density=0.4), 5),
+        "layer: dsnot": (lambda: dsnot(weight, mask, stats), 5),
+        "layer: row sorts": (sort_rows, 3),
+        "layer: sparsegpt": (lambda: sparsegpt(weight, stats.gram, density=0.4), 1),
+    }[arm]
+    if repeats > 1:
+        work()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    values = {"layer_seconds": statistics.median(seconds)}
+    if arm == "layer: dsnot":
+        values["differences_from_full_sort"] = _differences(weight, mask, stats)
+    return values
+
+
+def _differences(weight: Tensor, mask: Tensor, stats: LayerStats) -> int:
+    """Mask entries in which DSnoT differs from the same swaps by full sorts, on some rows."""
+    import torch
+
+    from rarefy.kernels.cpu.swaps import swap_rows_reference
+    from rarefy.weights import dsnot, wanda
+
+    rows = slice(0, 256)
+    contribution = weight[rows] * stats.mean_sum
+    plain = swap_rows_reference(
+        contribution.numpy(),
+        (contribution * stats.variance.pow(-1.0)).numpy(),
+        wanda(weight[rows], stats.norm).numpy(),
+        mask[rows].numpy(),
+        torch.full((256,), 0.1, dtype=torch.float64).numpy(),
+        cycles=50,
+        same_sign=False,
+    )
+    swapped = dsnot(
+        weight[rows],
+        mask[rows],
+        stats,
+        max_cycles=50,
+        same_sign=False,
+        threshold_mode="released",
+    )
+    return int((swapped.mask != torch.from_numpy(plain.mask)).sum())
+
+
+def figure(measurements: Measurements) -> Figure:
+    """Perplexity against sparsity with and without DSnoT; and what each part of it does."""
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(10, 4.4))
+    curves, bars = drawn.subplots(1, 2, width_ratios=(1.15, 1))
+    _draw_curves(curves, measurements)
+    _draw_bars(bars, measurements)
+    return drawn
+
+
+def _draw_curves(axes: Axes, measurements: Measurements) -> None:
+    from rarefy.evidence import estimate
+
+    for i, (name, start) in enumerate(_STARTS.items()):
+        for arm, style in ((start, "--"), (f"{name}+dsnot", "-")):
+            found = [estimate(measurements.values(arm, f"log_ppl_{s}")) for s in SPARSITIES]
+            means = [math.exp(e.mean) for e in found]
+            at = [int(s) for s in SPARSITIES]
+            label = name if arm == start else f"{name} + DSnoT"
+            axes.plot(at, means, style, color=f"C{i}", marker="o", ms=4, label=label)
+            if all(e.low is not None for e in found):
+                low = [math.exp(e.low or 0.0) for e in found]
+                high = [math.exp(e.high or 0.0) for e in found]
+                axes.fill_between(at, low, high, color=f"C{i}", alpha=0.15, lw=0)
+    dense = math.exp(estimate(measurements.values("dense", "log_ppl")).mean)
+    axes.axhline(dense, color="C6", lw=1, ls=":")
+    axes.annotate("dense", (50, dense), (0, 3), textcoords="offset points", color="C6")
+    axes.set(yscale="log", xlabel="sparsity, %", ylabel="perplexity on held-out text")
+    axes.set_xticks([int(s) for s in SPARSITIES])
+    axes.legend(fontsize=9)
+    axes.set_title("The repair, by start pruner", loc="left", fontsize=11)
+
+
+def _draw_bars(axes: Axes, measurements: Measurements) -> None:
+    from rarefy.evidence import estimate
+
+    arms = [arm for arm, v in VARIANTS.items() if v.start == "wanda" and "80" in v.levels]
+    for place, arm in enumerate(reversed([a for a in arms if a != "wanda"])):
+        pairs = measurements.paired(arm, "wanda", "log_ppl_80")
+        found = estimate([100 * math.expm1(ours - start) for ours, start in pairs])
+        axes.barh(place, found.mean, color="C1" if arm == "wanda+dsnot" else "C6", alpha=0.75)
+        if found.low is not None and found.high is not None:
+            axes.plot([found.low, found.high], [place, place], color="black", lw=1.2)
+        axes.annotate(
+            arm.removeprefix("wanda+").replace("dsnot", "DSnoT"),
+            (0, place),
+            (-6, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=9,
+        )
+    axes.axvline(0, color="black", lw=0.8)
+    axes.set_yticks([])
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("change of perplexity against Wanda at 80 %, %")
+    axes.set_title("Part by part (left is better)", loc="left", fontsize=11)
