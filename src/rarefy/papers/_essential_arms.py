@@ -28,12 +28,11 @@ from rarefy.weights import (
     Masks,
     SparsityCurve,
     block_weights,
+    global_magnitude_mask,
     iterative_magnitude,
-    mask_from_scores,
     mask_similarity,
     sparsity_curve,
 )
-from rarefy.weights import magnitude as magnitudes
 
 
 def magnitude(shared: Language) -> dict[str, float]:
@@ -160,7 +159,7 @@ def vision(objective: str, trial: Trial) -> dict[str, float]:
     curve = sparsity_curve(
         digits.Classifier(encoder),
         lambda model: digits.accuracy(model, test),
-        lambda model, s, _: mask_from_scores(magnitudes(block_weights(model)), sparsity=s),
+        lambda model, s, _: global_magnitude_mask(block_weights(model), sparsity=s),
         greater_is_better=True,
         grid=trial.pick(
             smoke=(0.0, 0.5, 0.9),

@@ -22,8 +22,7 @@ from rarefy.weights import (
     SparsificationMonitor,
     SparsityCurve,
     block_weights,
-    magnitude,
-    mask_from_scores,
+    global_magnitude_mask,
     sparsity_curve,
 )
 
@@ -85,7 +84,7 @@ def one_shot(model: torch.nn.Module, held_out: Tensor) -> SparsityCurve:
     return sparsity_curve(
         model,
         lambda pruned: perplexity(pruned, held_out),
-        lambda pruned, s, _: mask_from_scores(magnitude(block_weights(pruned)), sparsity=s),
+        lambda pruned, s, _: global_magnitude_mask(block_weights(pruned), sparsity=s),
         greater_is_better=False,
         grid=GRID,
         log=True,

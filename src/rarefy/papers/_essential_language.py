@@ -31,6 +31,7 @@ from rarefy.weights import (
     SparsityCurve,
     block_weights,
     finetune,
+    global_magnitude_mask,
     input_axes,
     magnitude,
     mask_from_scores,
@@ -119,7 +120,7 @@ class Language:
             axes = input_axes(self.model)
             return mask_from_scores(magnitude(weights), pattern=PATTERNS[method], input_axes=axes)
         if method == "magnitude":
-            return mask_from_scores(magnitude(weights), sparsity=sparsity)
+            return global_magnitude_mask(weights, sparsity=sparsity)
         if method == "magnitude by layer":
             return mask_from_scores(magnitude(weights), sparsity=sparsity, scope="layer")
         rule = {"random": Uniform(), "random (ERK)": ErdosRenyiKernel()}[method]

@@ -212,14 +212,14 @@ PAPER = Paper(
     usage="""\
 from rarefy.data import encode, modules, windows
 from rarefy.models import open_model, perplexity
-from rarefy.weights import block_weights, magnitude, mask_from_scores, sparsity_curve
+from rarefy.weights import block_weights, global_magnitude_mask, sparsity_curve
 
 model, tokenizer = open_model()
 text = windows(encode(tokenizer, [m.read() for m in modules("heldout")[:20]]), 256, limit=16)
 curve = sparsity_curve(
     model,
     lambda pruned: perplexity(pruned, text),
-    lambda pruned, s, seed: mask_from_scores(magnitude(block_weights(pruned)), sparsity=s),
+    lambda pruned, s, seed: global_magnitude_mask(block_weights(pruned), sparsity=s),
     greater_is_better=False,
     log=True,
 )
