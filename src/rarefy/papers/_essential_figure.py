@@ -77,7 +77,7 @@ def _curves(axes: Axes, measurements: Measurements) -> None:
     axes.set(
         xlabel="weights pruned, %",
         ylabel="perplexity ÷ dense",
-        title="One-shot pruning is free, up to a turn",
+        title="Perplexity of the code model",
     )
     axes.legend(fontsize=7.5, loc="upper left")
 
@@ -124,7 +124,7 @@ def _emergence(axes: Axes, measurements: Measurements) -> None:
     axes.set(
         xlabel="steps of pre-training (tiny model)",
         ylabel="free weights, %",
-        title="How free weights come about",
+        title="Free weights during pre-training",
     )
     axes.legend(fontsize=7.5, loc="lower left")
 

@@ -130,7 +130,7 @@ def next_lines(
     texts: Sequence[str],
     *,
     count: int,
-    context: int = 48,
+    context: int = 32,
     longest: int = 12,
     seed: int,
 ) -> Questions:
