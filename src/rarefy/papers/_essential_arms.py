@@ -37,10 +37,10 @@ from rarefy.weights import (
 
 def magnitude(shared: Language) -> dict[str, float]:
     """The one-shot curve: its essential range, where and how it turns, and c8's tasks."""
-    readings = shared.one_shot("magnitude", shared.grid)
+    readings = shared.one_shot("magnitude", shared.size.grid)
     knee = perplexity_curve(readings).knee()
     over_windows = window_curves(readings).knee(seed=shared.seed)
-    emptiest = shared.masks("magnitude", shared.grid[-1])
+    emptiest = shared.masks("magnitude", shared.size.grid[-1])
     tasks = task_ranges(readings)
     return {
         **language_curve(readings),
@@ -63,7 +63,9 @@ def tickets(shared: Language) -> dict[str, float]:
     rounds: list[tuple[Masks, Reading]] = []
 
     def train(model: nn.Module, masks: Masks) -> None:
-        shared.progress(f"lottery ticket {len(rounds)}", len(rounds) / (len(shared.tickets) + 1))
+        shared.progress(
+            f"lottery ticket {len(rounds)}", len(rounds) / (len(shared.size.tickets) + 1)
+        )
         shared.tune(model, masks)
         rounds.append((masks, shared.read(model)))
 
@@ -71,8 +73,8 @@ def tickets(shared: Language) -> dict[str, float]:
     last = iterative_magnitude(
         model,
         train,
-        sparsity=shared.tickets[-1],
-        rounds=len(shared.tickets),
+        sparsity=shared.size.tickets[-1],
+        rounds=len(shared.size.tickets),
         weights=block_weights(model),
     )
     train(model, last)
@@ -83,7 +85,7 @@ def tickets(shared: Language) -> dict[str, float]:
     within: list[float] = []
     beyond: list[float] = []
     gaps: list[float] = []
-    for s, (masks, reading) in zip(shared.tickets, rounds[1:], strict=True):
+    for s, (masks, reading) in zip(shared.size.tickets, rounds[1:], strict=True):
         alike = mask_similarity(masks, shared.masks("magnitude", s))
         metrics |= {
             _at("perplexity", s): math.exp(reading.log_perplexity),
@@ -106,11 +108,11 @@ def tickets(shared: Language) -> dict[str, float]:
 def next_line(shared: Language) -> dict[str, float]:
     """Zero-shot multiple choice under one-shot magnitude pruning."""
     accuracies = []
-    for i, s in enumerate(shared.coarse):
-        shared.progress(f"next line at {s:.0%}", i / len(shared.coarse))
+    for i, s in enumerate(shared.size.coarse):
+        shared.progress(f"next line at {s:.0%}", i / len(shared.size.coarse))
         pruned = shared.pruned(shared.masks("magnitude", s))
         accuracies.append(float(answered(pruned, shared.questions).float().mean()))
-    curve = SparsityCurve(shared.coarse, [accuracies], greater_is_better=True)
+    curve = SparsityCurve(shared.size.coarse, [accuracies], greater_is_better=True)
     # One question more or less is a larger step than 1 % of the accuracy: the second range allows
     # what so many questions can tell apart, the binomial standard error of the dense accuracy.
     n, dense = len(shared.questions.answers), accuracies[0]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rarefy.data import encode, sample_windows
 from rarefy.models import perplexity
-from rarefy.papers._essential_language import TOLERANCE, opened, stream
+from rarefy.papers._essential_language import TOLERANCE, opened, size_of, stream
 from rarefy.papers._essential_text import training_documents
 from rarefy.papers._recipe import Progress, Trial
 from rarefy.weights import (
@@ -50,9 +50,8 @@ def texts(steps: int, *, windows: int, trial: Trial) -> tuple[Tensor, Tensor, in
     parts: list[Tensor] = []
     while documents and sum(map(len, parts)) < wanted:
         parts.append(encode(tokenizer, [documents.pop()]))
-    files = trial.pick(smoke=4, default=None, full=None)
     held_out = sample_windows(
-        stream(None, trial.device, None, files).tokens,
+        stream(None, trial.device, None, size_of(trial).files).tokens,
         _CONTEXT,
         windows,
         generator=trial.generator(),

@@ -25,7 +25,7 @@ from rarefy.papers._essential_text import (
     next_lines,
     predictions,
 )
-from rarefy.papers._recipe import Progress
+from rarefy.papers._recipe import Progress, Trial
 from rarefy.weights import (
     Masks,
     SparsityCurve,
@@ -82,6 +82,88 @@ def stream(model: str | None, device: str, text: Path | None, files: int | None)
     return Stream(tokens, kinds, encode(tokenizer, tuning[:files]))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much of everything a scale takes.
+
+    Attributes
+    ----------
+    files : int, optional
+        First files of the text that are read; ``None`` for all.
+    windows, length : int
+        Held-out windows, and tokens of each.
+    steps, batch, step_length : int
+        Fine-tuning: steps, windows a step, and tokens of each.
+    questions : int
+    grid, coarse : sequence of float
+        Sparsities of the magnitude curve (finer near its turn) and of the other one-shot curves.
+    rounds : int
+        Rounds of a lottery ticket, each of which takes a fifth of what is left.
+    beyond : sequence of float
+        Sparsities of the fine-tuned curve after the last ticket's.
+    """
+
+    files: int | None
+    windows: int
+    length: int
+    steps: int
+    batch: int = 4
+    step_length: int
+    questions: int
+    grid: Sequence[float]
+    coarse: Sequence[float]
+    rounds: int
+    beyond: Sequence[float]
+
+    @property
+    def tickets(self) -> tuple[float, ...]:
+        """Sparsity after each round."""
+        return tuple(1 - 0.8**r for r in range(1, self.rounds + 1))
+
+
+SMOKE = Size(
+    files=4,
+    windows=2,
+    length=48,
+    steps=1,
+    step_length=32,
+    questions=4,
+    grid=(0.0, 0.2, 0.4, 0.6, 0.8, 0.9),
+    coarse=(0.0, 0.1, 0.5, 0.9),
+    rounds=2,
+    beyond=(0.9,),
+)
+DEFAULT = Size(
+    files=None,
+    windows=12,
+    length=192,
+    steps=8,
+    step_length=96,
+    questions=64,
+    grid=(0.0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9),
+    coarse=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9),
+    rounds=5,
+    beyond=(0.8,),
+)
+FULL = Size(
+    files=None,
+    windows=64,
+    length=512,
+    steps=200,
+    step_length=512,
+    questions=1000,
+    grid=tuple(i / 20 for i in range(20)),
+    coarse=tuple(i / 20 for i in range(20)),
+    rounds=5,
+    beyond=(0.8, 0.9),
+)
+
+
+def size_of(trial: Trial) -> Size:
+    """Pick the trial's size."""
+    return trial.pick(smoke=SMOKE, default=DEFAULT, full=FULL)
+
+
 @dataclass(frozen=True)
 class Language:
     """One seed's model, windows and questions.
@@ -94,9 +176,7 @@ class Language:
     batches : Tensor of int64, shape (steps, b, l)
         What fine-tuning reads.
     questions : Questions
-    grid, coarse, tickets, tuned : sequence of float
-        Sparsities of the magnitude curve, of the other one-shot curves, of the lottery tickets,
-        and of the fine-tuned curve (the tickets' among them).
+    size : Size
     seed : int
     progress : Progress
     """
@@ -106,10 +186,7 @@ class Language:
     kinds: Tensor
     batches: Tensor
     questions: Questions
-    grid: Sequence[float]
-    coarse: Sequence[float]
-    tickets: Sequence[float]
-    tuned: Sequence[float]
+    size: Size
     seed: int
     progress: Progress
 
@@ -174,7 +251,7 @@ class Language:
     @cached_property
     def magnitude_tuned(self) -> dict[float, Reading]:
         """The fine-tuned magnitude curve."""
-        return self.after_tuning("magnitude", self.tuned)
+        return self.after_tuning("magnitude", (0.0, *self.size.tickets, *self.size.beyond))
 
     def _tuned(self, masks: Masks) -> Reading:
         twin = self.pruned(masks)
@@ -187,44 +264,24 @@ class Language:
             yield s
 
 
-def language(
-    *,
-    model: str | None,
-    text: Path | None,
-    device: str,
-    files: int | None,
-    windows: int,
-    length: int,
-    steps: int,
-    step_length: int,
-    questions: int,
-    grid: Sequence[float],
-    coarse: Sequence[float],
-    tickets: Sequence[float],
-    tuned: Sequence[float],
-    seed: int,
-    progress: Progress,
-) -> Language:
+def language(trial: Trial, *, model: str | None, text: Path | None) -> Language:
     """Draw one seed's windows and questions from the text."""
-    pair = opened(model, device)
-    tokens, kinds, tuning = stream(model, device, text, files)
-    generator = torch.Generator().manual_seed(seed)
-    at = sample_windows(torch.arange(len(tokens)), length, windows, generator=generator)
-    batches = sample_windows(tuning, step_length, 4 * steps, generator=generator)
+    size = size_of(trial)
+    pair = opened(model, trial.device)
+    tokens, kinds, tuning = stream(model, trial.device, text, size.files)
+    generator = trial.generator()
+    at = sample_windows(torch.arange(len(tokens)), size.length, size.windows, generator=generator)
+    batches = sample_windows(tuning, size.step_length, size.steps * size.batch, generator=generator)
+    evaluation = documents(text)[0][: size.files]
     return Language(
         model=pair.model,
         windows=tokens[at],
         kinds=kinds[at],
-        batches=batches.view(steps, 4, -1).to(device),
-        questions=next_lines(
-            pair.tokenizer, documents(text)[0][:files], count=questions, seed=seed
-        ),
-        grid=grid,
-        coarse=coarse,
-        tickets=tickets,
-        tuned=tuned,
-        seed=seed,
-        progress=progress,
+        batches=batches.view(size.steps, size.batch, -1).to(trial.device),
+        questions=next_lines(pair.tokenizer, evaluation, count=size.questions, seed=trial.seed),
+        size=size,
+        seed=trial.seed,
+        progress=trial.progress,
     )
 
 

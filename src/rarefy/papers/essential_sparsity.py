@@ -243,33 +243,7 @@ def setup(trial: Trial, *, model: str | None = None, text: Path | None = None) -
     """
     from rarefy.papers._essential_language import language
 
-    rounds = trial.pick(smoke=2, default=5, full=5)
-    tickets = tuple(1 - 0.8**r for r in range(1, rounds + 1))
-    return language(
-        model=model,
-        text=text,
-        device=trial.device,
-        files=trial.pick(smoke=4, default=None, full=None),
-        windows=trial.pick(smoke=2, default=12, full=64),
-        length=trial.pick(smoke=48, default=192, full=512),
-        steps=trial.pick(smoke=1, default=8, full=200),
-        step_length=trial.pick(smoke=32, default=96, full=512),
-        questions=trial.pick(smoke=4, default=64, full=1000),
-        grid=trial.pick(
-            smoke=(0.0, 0.2, 0.4, 0.6, 0.8, 0.9),
-            default=(0.0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9),
-            full=tuple(i / 20 for i in range(20)),
-        ),
-        coarse=trial.pick(
-            smoke=(0.0, 0.1, 0.5, 0.9),
-            default=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9),
-            full=tuple(i / 20 for i in range(20)),
-        ),
-        tickets=tickets,
-        tuned=(0.0, *tickets, *trial.pick(smoke=(0.9,), default=(0.8,), full=(0.8, 0.9))),
-        seed=trial.seed,
-        progress=trial.progress,
-    )
+    return language(trial, model=model, text=text)
 
 
 def measure(arm: str, shared: Language, trial: Trial) -> dict[str, float]:
@@ -279,15 +253,13 @@ def measure(arm: str, shared: Language, trial: Trial) -> dict[str, float]:
     if arm == "magnitude":
         return arms.magnitude(shared)
     if arm in _BASELINES:
-        return arms.language_curve(shared.one_shot(arm, shared.coarse))
+        return arms.language_curve(shared.one_shot(arm, shared.size.coarse))
     if arm in _PATTERNS:
         return {"perplexity": math.exp(shared.one_shot(arm, (0.5,))[0.5].log_perplexity)}
     if arm == "magnitude, tuned":
         return arms.language_curve(shared.magnitude_tuned)
     if arm == "random, tuned":
-        return arms.language_curve(
-            shared.after_tuning("random", (0.0, shared.tickets[0], shared.tickets[-1]))
-        )
+        return arms.language_curve(shared.after_tuning("random", (0.0, *shared.size.tickets[::4])))
     if arm == "2:4, tuned":
         tuned = shared.after_tuning("2:4", (0.5,))[0.5].log_perplexity
         over = tuned - shared.dense_tuned.log_perplexity
