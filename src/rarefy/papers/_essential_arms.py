@@ -163,7 +163,7 @@ def vision(objective: str, trial: Trial) -> dict[str, float]:
     pretraining, task, test = digits.digits(trial.generator())
     encoder = digits.new_encoder(trial.seed)
     teach = digits.pretrain_masked if objective == "hidden patches" else digits.pretrain_labels
-    steps = trial.pick(smoke=5, default=300, full=4000)
+    steps = trial.pick(smoke=5, default=400, full=4000)
     trial.progress(f"pre-training on {objective}", 0.0)
     teach(encoder, pretraining, steps=steps, generator=trial.generator())
     curve = sparsity_curve(
@@ -173,13 +173,13 @@ def vision(objective: str, trial: Trial) -> dict[str, float]:
         greater_is_better=True,
         grid=trial.pick(
             smoke=(0.0, 0.5, 0.9),
-            default=(0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9),
+            default=(0.0, 0.3, 0.5, 0.7, 0.8, 0.9),
             full=tuple(i / 20 for i in range(20)),
         ),
         finetune=lambda model, masks, _: digits.train_classifier(
             model,
             task,
-            steps=trial.pick(smoke=3, default=80, full=1000),
+            steps=trial.pick(smoke=3, default=100, full=1000),
             generator=trial.generator(),
             masks=masks,
         ),
