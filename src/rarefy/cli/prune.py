@@ -99,7 +99,7 @@ def prune(
 
     from rarefy.data import sample_windows
     from rarefy.models import open_model, perplexity
-    from rarefy.weights import prune_lm, save_model
+    from rarefy.weights import prune_lm, save_pruned
 
     def stopped() -> str:
         return "stopped; folders that were finished are kept, nothing half-written is"
@@ -147,11 +147,11 @@ def prune(
                 }
             )
             if folder is not None:
-                save_model(
+                save_pruned(
                     language_model,
+                    pruned.masks,
                     folder,
                     tokenizer=tokenizer,
-                    masks=pruned.masks,
                     method=rows[-1]["method"],
                     pattern=pattern,
                     seed=seed,
