@@ -103,22 +103,24 @@ def test_token_kinds():
     assert "prose" not in [KINDS[kind] for kind in labelled(_Chars(), ['a """b'])[1]]
 
 
-def test_next_lines_are_answered_as_by_one_forward_pass_each(tiny_model):
-    """The shared context must give the likelihoods that whole sequences give."""
-    from rarefy.papers._essential_text import answered, next_lines
+def test_line_losses_are_those_of_whole_sequences(tiny_model):
+    """A context that is read once must give what a forward pass for each line gives."""
+    from rarefy.papers._essential_text import answered, line_losses, next_lines
 
-    text = "\n".join(f"    value_{i} = {i * 37 % 101} + other" for i in range(40))
-    questions = next_lines(_Chars(), [text], count=6, context=16, longest=9, seed=0)
-    got = answered(tiny_model, questions)
-    for q in range(len(questions.answers)):
-        scores = []
-        for line, real in zip(questions.lines[q], questions.real[q], strict=True):
-            ids = torch.cat([questions.contexts[q], line[real]])
+    text = "\n".join(f"    value_{i} = {'other' * (i % 4)}" for i in range(40))
+    questions = next_lines(_Chars(), [text], count=6, context=16, longest=20, seed=0)
+    assert len(questions.real.sum(-1).unique()) > 1  # lines of several lengths
+    expected = torch.empty(questions.real.shape[:2])
+    for q, context in enumerate(questions.contexts):
+        for c, (line, real) in enumerate(zip(questions.lines[q], questions.real[q], strict=True)):
+            ids = torch.cat([context, line[real]])
             with torch.no_grad():
                 logits = tiny_model(input_ids=ids[None]).logits[0].log_softmax(-1)
             n = int(real.sum())
-            scores.append(float(logits[-n - 1 : -1].gather(1, ids[-n:, None]).mean()))
-        assert bool(got[q]) == (int(np.argmax(scores)) == int(questions.answers[q]))
+            expected[q, c] = -logits[-n - 1 : -1].gather(1, ids[-n:, None]).mean()
+    torch.testing.assert_close(line_losses(tiny_model, questions), expected, rtol=1e-4, atol=1e-4)
+    right = expected.argmin(1) == questions.answers
+    assert torch.equal(answered(tiny_model, questions), right)
 
 
 def test_the_true_line_is_among_the_options_and_nothing_gives_it_away():

@@ -179,9 +179,14 @@ def next_lines(
     return Questions(*map(torch.tensor, (contexts, lines, real, answers)))
 
 
-@torch.no_grad()
 def answered(model: nn.Module, questions: Questions) -> Tensor:
-    """Answer next-line questions by mean log-likelihood: right or wrong, bool of shape (n,)."""
+    """Answer next-line questions by the likeliest line: right or wrong, bool of shape (n,)."""
+    return line_losses(model, questions).argmin(1) == questions.answers
+
+
+@torch.no_grad()
+def line_losses(model: nn.Module, questions: Questions) -> Tensor:
+    """Compute the mean loss of the tokens of each line, (n, c); a context is read once for all."""
     device = next(model.parameters()).device
     lines = questions.lines.flatten(0, 1).to(device)
     real = questions.real.flatten(0, 1).to(device)
@@ -192,8 +197,7 @@ def answered(model: nn.Module, questions: Questions) -> Tensor:
     first = seen.logits[:, -1:].repeat_interleave(_CHOICES, dim=0)
     logits = torch.cat([first, ahead[:, :-1]], dim=1).float()
     loss = nn.functional.cross_entropy(logits.transpose(1, 2), lines, reduction="none")
-    mean = (loss * real).sum(1) / real.sum(1)
-    return mean.view(-1, _CHOICES).argmin(1).cpu() == questions.answers
+    return ((loss * real).sum(1) / real.sum(1)).view(-1, _CHOICES).cpu()
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
