@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
 GRID = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-_BATCH, _CONTEXT = 6, 128
+_BATCH, _CONTEXT = 4, 128
 _RATE, _WARM_UP = 3e-3, 10
 
 

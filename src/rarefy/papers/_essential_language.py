@@ -135,13 +135,13 @@ SMOKE = Size(
 )
 DEFAULT = Size(
     files=None,
-    windows=12,
-    length=192,
-    steps=8,
+    windows=10,
+    length=160,
+    steps=6,
     step_length=96,
-    questions=64,
-    grid=(0.0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9),
-    coarse=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9),
+    questions=48,
+    grid=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9),
+    coarse=(0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9),
     rounds=5,
     beyond=(0.8,),
 )
