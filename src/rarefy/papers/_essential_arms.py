@@ -22,7 +22,7 @@ from rarefy.papers._essential_language import (
     task_ranges,
     window_curves,
 )
-from rarefy.papers._essential_text import answered
+from rarefy.papers._essential_text import CHANCE, answered
 from rarefy.papers._recipe import Trial
 from rarefy.weights import (
     Masks,
@@ -113,13 +113,12 @@ def next_line(shared: Language) -> dict[str, float]:
         pruned = shared.pruned(shared.masks("magnitude", s))
         accuracies.append(float(answered(pruned, shared.questions).float().mean()))
     curve = SparsityCurve(shared.size.coarse, [accuracies], greater_is_better=True)
-    # One question more or less is a larger step than 1 % of the accuracy: the second range allows
-    # what so many questions can tell apart, the binomial standard error of the dense accuracy.
     n, dense = len(shared.questions.answers), accuracies[0]
-    if dense == 0:
-        return _accuracy_curve(curve) | {"essential_resolved": math.nan}
-    error = math.sqrt((1 - dense) / (dense * n))
-    resolved = curve.essential(delta=error, smooth=True)
+    error = math.sqrt(dense * (1 - dense) / n)
+    # One question more or less is a larger step than 1 % of the accuracy: the second range allows
+    # what so many questions can tell apart. A model that only guesses has nothing to lose.
+    knows = dense - CHANCE > 2 * error
+    resolved = curve.essential(delta=error / dense, smooth=True) if knows else math.nan
     return _accuracy_curve(curve) | {"essential_resolved": resolved}
 
 

@@ -33,6 +33,8 @@ KINDS = ("layout", "punctuation", "keyword", "name", "number", "prose")
 """Kinds of tokens; "prose" is what stands inside comments and strings."""
 
 _CHOICES = 4
+CHANCE = 1 / _CHOICES
+"""Accuracy of guessing the next line."""
 
 
 class Questions(NamedTuple):
