@@ -148,10 +148,11 @@ class SparsityCurve:
         if len(grid) < 5:
             raise ValueError(f"a knee needs at least five sparsities, got {len(grid)}")
         loss = -quality
-        fit = _two_segments(grid, loss)
+        segments = _TwoSegments(grid)
+        fit = segments.fit(loss.mean(0))
         rng = np.random.default_rng(seed)
         breaks = [
-            _two_segments(grid, _resampled(loss, fit.fitted, rng)).at for _ in range(resamples)
+            segments.fit(_resampled(loss, fit.fitted, rng).mean(0)).at for _ in range(resamples)
         ]
         tail = 100 * (1 - confidence) / 2
         low, high = np.percentile(breaks, [tail, 100 - tail])
@@ -253,20 +254,26 @@ class _Segments:
     fitted: Floats
 
 
-def _two_segments(x: Floats, y: Floats) -> _Segments:
+class _TwoSegments:
     """Least squares for ``a + b x + c (x - t)_+`` on the mean of the rows, over a fine grid of t.
 
-    All rows share x, so fitting their mean gives the coefficients of fitting them all.
+    All rows share x, so fitting their mean gives the coefficients of fitting them all, and one
+    pseudo-inverse for each t serves every resample.
     """
-    mean = y.mean(0)
-    candidates = np.linspace(x[1], x[-2], 201)
-    hinge = np.maximum(x - candidates[:, None], 0)
-    design = np.stack(np.broadcast_arrays(1.0, x, hinge), axis=-1)
-    coefficients = np.linalg.pinv(design) @ mean
-    fitted = np.einsum("tij,tj->ti", design, coefficients)
-    best = int(((fitted - mean) ** 2).sum(1).argmin())
-    _, before, turn = coefficients[best]
-    return _Segments(float(candidates[best]), float(before), float(turn), fitted[best])
+
+    def __init__(self, x: Floats) -> None:
+        self._candidates = np.linspace(x[1], x[-2], 201)
+        hinge = np.maximum(x - self._candidates[:, None], 0)
+        self._designs = np.stack(np.broadcast_arrays(1.0, x, hinge), axis=-1)
+        self._inverses = np.linalg.pinv(self._designs)
+
+    def fit(self, mean: Floats) -> _Segments:
+        """Fit the mean of the rows, one value for each x."""
+        coefficients = self._inverses @ mean
+        fitted = np.einsum("tij,tj->ti", self._designs, coefficients)
+        best = int(((fitted - mean) ** 2).sum(1).argmin())
+        _, before, turn = coefficients[best]
+        return _Segments(float(self._candidates[best]), float(before), float(turn), fitted[best])
 
 
 def _one_line(x: Floats, y: Floats) -> Floats:
