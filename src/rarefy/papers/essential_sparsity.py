@@ -34,7 +34,7 @@ PAPER = Paper(
         "The Emergence of Essential Sparsity in Large Pre-trained Models: The Weights that Matter"
     ),
     venue="NeurIPS 2023",
-    authors_code="VITA-Group/essential_sparsity",
+    authors_code="https://github.com/VITA-Group/essential_sparsity",
     domain="weights",
     arms=(
         "magnitude",
