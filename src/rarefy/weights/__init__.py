@@ -12,6 +12,8 @@ After training      ``calibrate``     :class:`LayerStats`, :func:`walk_blocks`
                     ``prune_lm``      :func:`prune_lm`: the three above, and Wanda, on a model
 In training         ``finetune``      :func:`finetune` with masks held
                     ``imp``           :func:`iterative_magnitude`: lottery tickets
+                    ``dynamic``       :class:`DynamicMasks`: SET, RigL, gradual magnitude
+                    ``iso_flop``      :func:`iso_flop`: larger, sparse, at the same cost
 How much is free    ``curve``         :func:`sparsity_curve`: the essential range and its knee
                     ``monitor``       :class:`SparsificationMonitor`: when it emerges
 Keeping it          ``export``        dense folders, packed files
@@ -35,6 +37,17 @@ from rarefy.weights.attach import (
 from rarefy.weights.calibrate import LayerStats, walk_blocks
 from rarefy.weights.curve import Knee, SparsityCurve, sparsity_curve
 from rarefy.weights.dsnot import DSnoTResult, dsnot, random_swaps
+from rarefy.weights.dynamic import (
+    SET,
+    DynamicMasks,
+    GradualMagnitude,
+    RigL,
+    Rule,
+    Static,
+    Update,
+    drop_and_grow,
+    dynamic_callback,
+)
 from rarefy.weights.export import (
     load_sparse,
     load_sparse_masks,
@@ -46,6 +59,14 @@ from rarefy.weights.export import (
 from rarefy.weights.finetune import finetune, trainer_callback
 from rarefy.weights.from_scores import global_magnitude_mask, mask_from_scores
 from rarefy.weights.imp import iterative_magnitude
+from rarefy.weights.iso_flop import (
+    FeatureNorm,
+    IsoFlop,
+    SparseDoped,
+    SparseFactorized,
+    SparseParallel,
+    iso_flop,
+)
 from rarefy.weights.macs import LayerMacs, count_macs
 from rarefy.weights.masks import LayerDensity, Masks, Similarity, mask_similarity
 from rarefy.weights.monitor import ChangePoint, SparsificationMonitor, change_point
@@ -72,15 +93,21 @@ from rarefy.weights.scores import (
 )
 from rarefy.weights.select import block_weights, input_axes, input_axis, select
 from rarefy.weights.sparsegpt import SparseGPTResult, obs_factor, sparsegpt, sparsegpt_score
+from rarefy.weights.widen import widened
 
 __all__ = [
     "MASKED",
+    "SET",
     "STRAIGHT_THROUGH",
     "Attachment",
     "Backward",
     "ChangePoint",
     "Compressed",
     "DSnoTResult",
+    "DynamicMasks",
+    "FeatureNorm",
+    "GradualMagnitude",
+    "IsoFlop",
     "Knee",
     "LayerDensity",
     "LayerMacs",
@@ -90,15 +117,24 @@ __all__ = [
     "Movement",
     "PrunedLayer",
     "PrunedModel",
+    "RigL",
+    "Rule",
     "Similarity",
+    "SparseDoped",
+    "SparseFactorized",
     "SparseGPTResult",
+    "SparseParallel",
     "SparsificationMonitor",
     "SparsityCurve",
+    "Static",
+    "Update",
     "attach",
     "block_weights",
     "change_point",
     "count_macs",
+    "drop_and_grow",
     "dsnot",
+    "dynamic_callback",
     "finetune",
     "fisher",
     "from_ao",
@@ -108,6 +144,7 @@ __all__ = [
     "input_axes",
     "input_axis",
     "is_nm",
+    "iso_flop",
     "iterative_magnitude",
     "load_sparse",
     "load_sparse_masks",
@@ -143,4 +180,5 @@ __all__ = [
     "trainer_callback",
     "walk_blocks",
     "wanda",
+    "widened",
 ]

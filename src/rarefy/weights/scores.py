@@ -37,13 +37,15 @@ Loss = Callable[[nn.Module, Any], Tensor]
 Scores = dict[str, Tensor]
 
 
-def magnitude(weights: nn.Module | Mapping[str, Tensor]) -> Scores:
+def magnitude(weights: nn.Module | Mapping[str, Tensor], *, within: Masks | None = None) -> Scores:
     """Compute ``|w|``.
 
     Parameters
     ----------
     weights : nn.Module or mapping of str to Tensor
         A model stands for its :func:`rarefy.weights.select`.
+    within : Masks, optional
+        What these prune scores -1: below a kept weight that happens to be zero.
 
     Returns
     -------
@@ -54,7 +56,10 @@ def magnitude(weights: nn.Module | Mapping[str, Tensor]) -> Scores:
     >>> magnitude({"w": torch.tensor([[-2.0, 1.0]])})
     {'w': tensor([[2., 1.]])}
     """
-    return {name: w.detach().abs().float() for name, w in _chosen(weights).items()}
+    scores = {name: w.detach().abs().float() for name, w in _chosen(weights).items()}
+    if within is None:
+        return scores
+    return {name: torch.where(within[name], score, -1.0) for name, score in scores.items()}
 
 
 def random(weights: nn.Module | Mapping[str, Tensor], *, generator: torch.Generator) -> Scores:

@@ -1,0 +1,430 @@
+"""Sparse training with masks that move: drop the smallest weights, grow others, keep the count.
+
+    every ``every`` steps, in each tensor:  k = floor(a(t) nnz),
+    drop the k kept weights of smallest |w|,   grow k that were pruned:
+        SET    at random
+        RigL   those of largest |dL/dw|
+    a(t) = drop / 2 (1 + cos(pi t / T)),   T = stop * steps
+
+and gradual magnitude pruning, which only drops, down a schedule of densities. A grown weight
+starts at zero, without momentum. Between updates gradients, weights and optimizer state are held
+at zero where pruned.
+
+Source: Mocanu et al. 2018 (SET); Evci et al. 2020 (RigL), algorithm 1; Zhu and Gupta 2017
+(gradual). Departures: the optimizer's step is taken on update steps too, as the public PyTorch
+codes do; a weight that is dropped does not return in the same update.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from rarefy.budget import Cosine
+from rarefy.operators import TopK
+from rarefy.weights.attach import attach
+from rarefy.weights.from_scores import mask_from_scores
+from rarefy.weights.masks import Masks
+from rarefy.weights.scores import magnitude
+
+
+class Rule(Protocol):
+    """How masks change at an update; ``gradients`` are dense, and empty unless asked for."""
+
+    @property
+    def by_gradient(self) -> bool:
+        """Whether the rule reads gradients of pruned weights."""
+
+    def __call__(
+        self,
+        weights: Mapping[str, Tensor],
+        masks: Masks,
+        *,
+        progress: float,
+        gradients: Mapping[str, Tensor],
+        generator: torch.Generator,
+    ) -> Masks:
+        """Make the masks from here on; ``progress`` is the share of training done."""
+
+
+@dataclass(frozen=True)
+class Static:
+    """Masks that stay as they are."""
+
+    by_gradient: ClassVar[bool] = False
+
+    def __call__(self, weights: Mapping[str, Tensor], masks: Masks, **_: Any) -> Masks:  # noqa: ARG002 - a rule's signature
+        """Return the masks."""
+        return masks
+
+
+@dataclass(frozen=True)
+class SET:
+    """Sparse evolutionary training: grow at random.
+
+    Parameters
+    ----------
+    drop : float, default 0.3
+        Share of a tensor's kept weights that the first update moves; falls to 0 as a half cosine.
+    stop : float, default 0.75
+        Progress from which the masks rest.
+    """
+
+    drop: float = 0.3
+    stop: float = 0.75
+    by_gradient: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.drop <= 1 and 0 < self.stop <= 1):
+            raise ValueError(
+                f"drop must be in [0, 1] and stop in (0, 1], got {self.drop} and {self.stop}"
+            )
+
+    def __call__(
+        self,
+        weights: Mapping[str, Tensor],
+        masks: Masks,
+        *,
+        progress: float,
+        gradients: Mapping[str, Tensor],
+        generator: torch.Generator,
+    ) -> Masks:
+        """Move a share of each tensor's weights."""
+        if progress >= self.stop:
+            return masks
+        share = Cosine(0.0, initial=self.drop, end=self.stop)(progress)
+        moved = {}
+        for name, mask in masks.items():
+            growth = self._growth(name, mask, gradients, generator)
+            k = math.floor(share * int(mask.count_nonzero()) + 1e-9)
+            moved[name] = drop_and_grow(weights[name], mask, growth, k)
+        return Masks(moved)
+
+    def _growth(
+        self,
+        name: str,  # noqa: ARG002 - RigL's reads it
+        mask: Tensor,
+        gradients: Mapping[str, Tensor],  # noqa: ARG002 - RigL's reads them
+        generator: torch.Generator,
+    ) -> Tensor:
+        # Drawn on the generator's device, so that a seed means the same on any other.
+        return torch.rand(mask.shape, generator=generator, device=generator.device).to(mask.device)
+
+
+@dataclass(frozen=True)
+class RigL(SET):
+    """Rigging the lottery: grow where the dense gradient is largest.
+
+    Parameters
+    ----------
+    drop, stop : float
+        As for :class:`SET`.
+    """
+
+    by_gradient: ClassVar[bool] = True
+
+    def _growth(
+        self,
+        name: str,
+        mask: Tensor,
+        gradients: Mapping[str, Tensor],
+        generator: torch.Generator,  # noqa: ARG002 - SET's reads it
+    ) -> Tensor:
+        # A weight that the loss did not reach has gradient zero.
+        return gradients[name].abs() if name in gradients else torch.zeros_like(mask)
+
+
+@dataclass(frozen=True)
+class GradualMagnitude:
+    """Drop the smallest weights as a schedule says; nothing comes back.
+
+    Parameters
+    ----------
+    schedule : callable ``progress -> density``
+        From :mod:`rarefy.budget`: ``Cubic(final=0.1, begin=0.1, end=0.75)`` is usual.
+    scope : {"global", "layer"}, default "global"
+        What competes: all weights, or those of one tensor.
+    """
+
+    schedule: Callable[[float], float]
+    scope: Literal["global", "layer"] = "global"
+    by_gradient: ClassVar[bool] = False
+
+    def __call__(
+        self, weights: Mapping[str, Tensor], masks: Masks, *, progress: float, **_: Any
+    ) -> Masks:
+        """Keep the largest of what is left."""
+        density = self.schedule(progress)
+        if round(density * masks.numel) >= masks.nnz:
+            return masks
+        return mask_from_scores(magnitude(weights, within=masks), density=density, scope=self.scope)
+
+
+def drop_and_grow(weight: Tensor, mask: Tensor, growth: Tensor, k: int) -> Tensor:
+    """Drop the ``k`` smallest kept weights and grow the ``k`` pruned ones of largest ``growth``.
+
+    Parameters
+    ----------
+    weight : Tensor
+    mask : bool Tensor of the same shape
+    growth : Tensor of the same shape
+        Not negative.
+    k : int
+        Where fewer are pruned, as many as there are.
+
+    Returns
+    -------
+    bool Tensor
+        With as many entries kept as ``mask`` has.
+
+    Examples
+    --------
+    >>> keep = torch.tensor([True, True, False, False])
+    >>> drop_and_grow(torch.tensor([3.0, 1.0, 0.0, 0.0]), keep, torch.tensor([0, 0, 1.0, 2.0]), 1)
+    tensor([ True, False, False,  True])
+    """
+    kept = int(mask.count_nonzero())
+    k = min(k, kept, mask.numel() - kept)
+    # -1 is below any magnitude: only kept weights are kept, and only pruned ones grow.
+    left = torch.where(mask, weight.detach().abs().float(), -1.0)
+    candidates = torch.where(mask, -1.0, growth.float())
+    return TopK(kept - k, by="value", axis=None).mask(left) | TopK(k, by="value", axis=None).mask(
+        candidates
+    )
+
+
+class Update(NamedTuple):
+    """One line of :attr:`DynamicMasks.history`."""
+
+    step: int
+    density: float
+    moved: int
+
+
+class DynamicMasks:
+    """Masks on a model in training, held and moved behind each step of its optimizer.
+
+    Build it after the optimizer and train as ever. Gradients are masked as they arrive, so that
+    clipping sees the sparse ones; dense gradients are gathered, over all backward passes of the
+    step, only before an update that reads them.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Its weights are zeroed where pruned.
+    masks : Masks
+        To begin with: :func:`rarefy.weights.random_masks`, :func:`rarefy.weights.iso_flop`'s, or
+        ``Masks.ones(select(model))`` for gradual pruning.
+    optimizer : torch optimizer
+        Must hold every masked parameter.
+    rule : Rule
+        :class:`Static`, :class:`SET`, :class:`RigL`, :class:`GradualMagnitude`, or one's own.
+    steps : int
+        Of the whole training.
+    every : int, default 100
+        Steps between updates; the last step is one too.
+    generator : torch.Generator
+        What SET draws from.
+
+    Attributes
+    ----------
+    masks : Masks
+    taken : int
+        Optimizer steps so far.
+    history : list of Update
+        Step, density and weights dropped, of every update that changed something.
+
+    Raises
+    ------
+    ValueError
+        If the optimizer lacks a masked parameter, a mask does not fit, a tensor is tied, or a
+        number is out of range.
+
+    Examples
+    --------
+    >>> from rarefy.weights import random_masks
+    >>> g = torch.Generator().manual_seed(0)
+    >>> layer = nn.Linear(8, 8)
+    >>> sgd = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+    >>> masks = random_masks(layer, density=0.25, generator=g)
+    >>> with DynamicMasks(layer, masks, sgd, rule=RigL(), steps=4, every=1, generator=g) as held:
+    ...     for _ in range(4):
+    ...         layer(torch.ones(2, 8)).square().sum().backward()
+    ...         sgd.step()
+    >>> held.masks.nnz, int(layer.weight.count_nonzero()) <= 16, len(held.history)
+    (16, True, 2)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        masks: Masks,
+        optimizer: Optimizer,
+        *,
+        rule: Rule,
+        steps: int,
+        every: int = 100,
+        generator: torch.Generator,
+    ) -> None:
+        for name, value in (("steps", steps), ("every", every)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        masks.validate(model)
+        parameters = dict(model.named_parameters())
+        self._weights = {name: parameters[name] for name in masks if name in parameters}
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if absent := [name for name, p in self._weights.items() if id(p) not in held]:
+            raise ValueError(f"the optimizer does not hold {', '.join(absent)}; build it on them")
+        self._attachment = attach(model, masks, mode="project", optimizer=optimizer)
+        self._rule, self._steps, self._every, self._generator = rule, steps, every, generator
+        self._outside: dict[str, Tensor] = {}
+        self.taken = 0
+        self.history: list[Update] = []
+        self._hooks = [
+            parameter.register_post_accumulate_grad_hook(partial(self._mask_gradient, name))
+            for name, parameter in self._weights.items()
+        ]
+        self._hooks.append(optimizer.register_step_post_hook(lambda *_: self._stepped()))
+
+    @property
+    def masks(self) -> Masks:
+        """The masks in force."""
+        return self._attachment.masks
+
+    def state_dict(self) -> dict[str, Any]:
+        """Collect what a checkpoint needs, beside the model's and the optimizer's."""
+        return {
+            "taken": self.taken,
+            "masks": {name: mask.clone() for name, mask in self.masks.items()},
+            "generator": self._generator.get_state(),
+            "history": [tuple(update) for update in self.history],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a checkpoint was; load the model and the optimizer after building this."""
+        masks = Masks(state["masks"])
+        masks.validate(self._attachment.model)
+        self._attachment.masks = masks
+        self.taken = state["taken"]
+        self._generator.set_state(state["generator"])
+        self.history = [Update(*update) for update in state["history"]]
+
+    def detach(self) -> None:
+        """Take the hooks off, leaving an ordinary model with its zeros."""
+        for hook in self._hooks:
+            hook.remove()
+        self._attachment.detach()
+
+    def __enter__(self) -> DynamicMasks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.detach()
+
+    def _due(self, step: int) -> bool:
+        return step % self._every == 0 or step == self._steps
+
+    @torch.no_grad()
+    def _mask_gradient(self, name: str, parameter: Tensor) -> None:
+        gradient, mask = parameter.grad, self.masks[name]
+        assert gradient is not None  # torch calls this hook behind an accumulation only
+        if self._rule.by_gradient and self._due(self.taken + 1):
+            outside = gradient.masked_fill(mask, 0)
+            before = self._outside.get(name)
+            self._outside[name] = outside if before is None else before + outside
+        gradient.masked_fill_(~mask, 0)
+
+    @torch.no_grad()
+    def _stepped(self) -> None:
+        self.taken += 1
+        if self._due(self.taken):
+            self._refuse_nan()
+            before = self.masks
+            self._attachment.masks = self._rule(
+                self._weights,
+                before,
+                progress=min(self.taken / self._steps, 1.0),
+                gradients=self._outside,
+                generator=self._generator,
+            )
+            # Momentum of what grew is zero already: it was held there while pruned.
+            self._attachment.apply_()
+            dropped = (before & ~self.masks).nnz
+            if dropped:
+                self.history.append(Update(self.taken, self.masks.density(), dropped))
+        self._outside.clear()
+
+    def _refuse_nan(self) -> None:
+        for what, tensors in (("weights", self._weights), ("gradients", self._outside)):
+            for name, tensor in tensors.items():
+                if bool(tensor.isnan().any()):
+                    raise ValueError(
+                        f"the {what} of {name} hold NaN at step {self.taken}: training has "
+                        "diverged, and no mask can be chosen"
+                    )
+
+
+def dynamic_callback(
+    masks: Masks, *, rule: Rule, every: int = 100, generator: torch.Generator
+) -> Any:
+    """Make a transformers ``TrainerCallback`` that trains with :class:`DynamicMasks`.
+
+    The trainer makes its optimizer itself; the masks are put on when training begins and taken
+    off, zeros in place, when it ends.
+
+    Parameters
+    ----------
+    masks, rule, every, generator
+        As for :class:`DynamicMasks`.
+
+    Returns
+    -------
+    transformers.TrainerCallback
+        Its ``dynamic`` is the :class:`DynamicMasks`, once training has begun.
+    """
+    from transformers import TrainerCallback
+
+    class Dynamic(TrainerCallback):
+        dynamic: DynamicMasks
+
+        def on_train_begin(
+            self,
+            args: Any,  # noqa: ARG002 - the trainer's signature
+            state: Any,
+            control: Any,  # noqa: ARG002
+            *,
+            model: nn.Module,
+            optimizer: Optimizer,
+            **_: Any,
+        ) -> None:
+            self.dynamic = DynamicMasks(
+                model,
+                masks,
+                _inner(optimizer),
+                rule=rule,
+                steps=state.max_steps,
+                every=every,
+                generator=generator,
+            )
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+            self.dynamic.detach()
+
+    return Dynamic()
+
+
+def _inner(optimizer: Any) -> Optimizer:
+    """Find the optimizer that steps: accelerate, which the trainer uses, wraps it."""
+    # A wrapper cannot be there unless its module is; accelerate is no dependency.
+    wrapping = sys.modules.get("accelerate.optimizer")
+    if wrapping is not None and isinstance(optimizer, wrapping.AcceleratedOptimizer):
+        return optimizer.optimizer
+    return optimizer
