@@ -30,7 +30,7 @@ from torch.optim import Optimizer
 
 from rarefy.budget import Cosine
 from rarefy.operators import TopK
-from rarefy.weights.attach import attach
+from rarefy.weights.attach import refuse_tied
 from rarefy.weights.from_scores import mask_from_scores
 from rarefy.weights.masks import Masks
 from rarefy.weights.scores import magnitude
@@ -277,27 +277,24 @@ class DynamicMasks:
         for name, value in (("steps", steps), ("every", every)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        refuse_tied(model, masks)
         masks.validate(model)
         parameters = dict(model.named_parameters())
-        self._weights = {name: parameters[name] for name in masks if name in parameters}
+        self._weights = {name: parameters[name] for name in masks}
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if absent := [name for name, p in self._weights.items() if id(p) not in held]:
             raise ValueError(f"the optimizer does not hold {', '.join(absent)}; build it on them")
-        self._attachment = attach(model, masks, mode="project", optimizer=optimizer)
+        self._model, self._optimizer = model, optimizer
         self._rule, self._steps, self._every, self._generator = rule, steps, every, generator
         self._outside: dict[str, Tensor] = {}
         self.taken = 0
         self.history: list[Update] = []
+        self._put(masks)
         self._hooks = [
             parameter.register_post_accumulate_grad_hook(partial(self._mask_gradient, name))
             for name, parameter in self._weights.items()
         ]
         self._hooks.append(optimizer.register_step_post_hook(lambda *_: self._stepped()))
-
-    @property
-    def masks(self) -> Masks:
-        """The masks in force."""
-        return self._attachment.masks
 
     def state_dict(self) -> dict[str, Any]:
         """Collect what a checkpoint needs, beside the model's and the optimizer's."""
@@ -311,8 +308,8 @@ class DynamicMasks:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a checkpoint was; load the model and the optimizer after building this."""
         masks = Masks(state["masks"])
-        masks.validate(self._attachment.model)
-        self._attachment.masks = masks
+        masks.validate(self._model)
+        self._put(masks)
         self.taken = state["taken"]
         self._generator.set_state(state["generator"])
         self.history = [Update(*update) for update in state["history"]]
@@ -321,7 +318,6 @@ class DynamicMasks:
         """Take the hooks off, leaving an ordinary model with its zeros."""
         for hook in self._hooks:
             hook.remove()
-        self._attachment.detach()
 
     def __enter__(self) -> DynamicMasks:
         return self
@@ -332,33 +328,42 @@ class DynamicMasks:
     def _due(self, step: int) -> bool:
         return step % self._every == 0 or step == self._steps
 
+    def _put(self, masks: Masks) -> None:
+        """Put masks in force: what they prune loses its weight and its optimizer state."""
+        self.masks = masks
+        self._pruned = dict(~masks)
+        masks.apply_(self._model, optimizer=self._optimizer)
+
     @torch.no_grad()
     def _mask_gradient(self, name: str, parameter: Tensor) -> None:
-        gradient, mask = parameter.grad, self.masks[name]
+        gradient, pruned = parameter.grad, self._pruned[name]
         assert gradient is not None  # torch calls this hook behind an accumulation only
         if self._rule.by_gradient and self._due(self.taken + 1):
-            outside = gradient.masked_fill(mask, 0)
+            outside = gradient.masked_fill(~pruned, 0)
             before = self._outside.get(name)
             self._outside[name] = outside if before is None else before + outside
-        gradient.masked_fill_(~mask, 0)
+        gradient.masked_fill_(pruned, 0)
 
     @torch.no_grad()
     def _stepped(self) -> None:
         self.taken += 1
+        # Optimizer state stays zero by itself, as it saw gradients of zero only; a weight does
+        # not where an update mixes positions.
+        for name, weight in self._weights.items():
+            weight.masked_fill_(self._pruned[name], 0)
         if self._due(self.taken):
             self._refuse_nan()
             before = self.masks
-            self._attachment.masks = self._rule(
-                self._weights,
-                before,
-                progress=min(self.taken / self._steps, 1.0),
-                gradients=self._outside,
-                generator=self._generator,
+            self._put(
+                self._rule(
+                    self._weights,
+                    before,
+                    progress=min(self.taken / self._steps, 1.0),
+                    gradients=self._outside,
+                    generator=self._generator,
+                )
             )
-            # Momentum of what grew is zero already: it was held there while pruned.
-            self._attachment.apply_()
-            dropped = (before & ~self.masks).nnz
-            if dropped:
+            if dropped := (before & ~self.masks).nnz:
                 self.history.append(Update(self.taken, self.masks.density(), dropped))
         self._outside.clear()
 
