@@ -50,7 +50,7 @@ def _gains() -> list[Claim]:
             arm="conv: wide",
             versus="conv: dense",
             better="higher",
-            text="So is a small residual network, stem and head left dense.",
+            text="So is a small residual network at 75 %, its stem and head left dense.",
         ),
         Claim(
             id="c3",

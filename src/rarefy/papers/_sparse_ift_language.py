@@ -9,8 +9,9 @@ import math
 import statistics
 import time
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,9 +43,8 @@ def read_text(trial: Trial, path: Path | None) -> Text:
         cut = len(everything) * 9 // 10
         train, rest = everything[:cut], everything[cut:]
     else:
-        step = trial.pick(smoke=200, default=20, full=1)
-        train = _bytes(m.read() for m in modules("train", tests=False)[::step])
-        rest = _bytes(m.read() for m in modules("heldout", tests=False))
+        train = _corpus("train", trial.pick(smoke=100, default=10, full=1))
+        rest = _corpus("heldout", 1)
     return Text(train, windows(rest, context, limit=limit))
 
 
@@ -89,7 +89,7 @@ def measure_language(text: Text, trial: Trial, *, sparsity: float | None) -> dic
             generator=trial.generator(),
         )
         model = sparse.model
-    every = trial.pick(smoke=2, default=25, full=100)
+    every = trial.pick(smoke=2, default=15, full=100)
     updates, plain, dynamic = _train(model.to(trial.device), text, trial, sparse, every)
     values = {
         "log_ppl": float(token_losses(model, text.held_out).double().mean()),
@@ -106,7 +106,7 @@ def _train(
     model: nn.Module, text: Text, trial: Trial, sparse: IsoFlop | None, every: int
 ) -> tuple[list[float], list[float], DynamicMasks | None]:
     """Train in place; seconds of the steps that move masks, and of those that do not."""
-    steps = trial.pick(smoke=6, default=200, full=10_000)
+    steps = trial.pick(smoke=6, default=120, full=10_000)
     optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, betas=(0.9, 0.95))
     dynamic = None
     if sparse is not None:
@@ -141,7 +141,7 @@ def _overhead(model: nn.Module, text: Text, trial: Trial, dynamic: DynamicMasks)
     dynamic.detach()
     draw = trial.generator()
     seconds: dict[bool, list[float]] = {True: [], False: []}
-    for turn in range(trial.pick(smoke=4, default=40, full=100)):
+    for turn in range(trial.pick(smoke=4, default=20, full=100)):
         held = turn % 2 == 0
         # A learning rate of 0: nothing that is timed here may change what was trained.
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
@@ -178,6 +178,12 @@ def _batch(text: Text, trial: Trial, draw: torch.Generator) -> Tensor:
     size = trial.pick(smoke=2, default=8, full=64)
     context = text.held_out.shape[1]
     return sample_windows(text.train, context, size, generator=draw).to(trial.device)
+
+
+@cache
+def _corpus(split: Literal["train", "heldout"], step: int) -> Tensor:
+    """Every ``step``-th module of the standard library; read once for all seeds."""
+    return _bytes(m.read() for m in modules(split, tests=False)[::step])
 
 
 def _bytes(documents: Iterable[str]) -> Tensor:

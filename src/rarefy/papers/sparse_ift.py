@@ -10,7 +10,6 @@ of GPT-3 Small; sparse stems in the narrow network, most of whose cost is the st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import nn
 
-    from rarefy.papers._sparse_ift_digits import Images
+    from rarefy.papers._sparse_ift_digits import Images, Outcome
     from rarefy.papers._sparse_ift_language import Text
     from rarefy.weights import IsoFlop, Rule
 
@@ -47,11 +46,8 @@ SPARSE = {
     "doped": Sparse("doped"),
 }
 
-# At sparsity 0 a factorized layer is the dense bottleneck of the same cost.
-COMPACT: dict[str, Mapping[str, Any]] = {
-    "bottleneck": {},
-    "low rank": {"linear": True},
-}
+# Dense networks of the same cost: two factors with a non-linearity between, or without.
+COMPACT = ("bottleneck", "low rank")
 
 PAPER = Paper(
     number=40,
@@ -151,12 +147,7 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     if arm == "same width, sparse":
         return _same_width(shared, trial)
     if arm in COMPACT:
-        from torch import nn
-
-        between = {"between": lambda _: nn.Identity()} if "linear" in COMPACT[arm] else {}
-        dense = _narrow(shared, trial)
-        compact = _transformed(dense, shared, trial, family="factorized", sparsity=0.0, **between)
-        return _at_every_level(_train(compact, shared, trial, rule="static").accuracy)
+        return _at_every_level(_compact(shared, trial, linear=arm == "low rank").accuracy)
     if arm.startswith("conv"):
         return _convolutions(shared, trial, sparse=arm == "conv: wide")
     from rarefy.papers._sparse_ift_language import measure_language
@@ -186,23 +177,22 @@ def _sparse(way: Sparse, shared: Shared, trial: Trial) -> dict[str, float]:
 def _same_width(shared: Shared, trial: Trial) -> dict[str, float]:
     """Train the dense network's own layers at 75 %: a quarter of the cost."""
     from rarefy.budget import Uniform
-    from rarefy.papers._sparse_ift_digits import train
-    from rarefy.weights import RigL, random_masks, select
+    from rarefy.weights import random_masks, select
 
     network = _narrow(shared, trial)
     *body, _ = select(network).items()
     masks = random_masks(dict(body), density=0.25, rule=Uniform(), generator=trial.generator())
-    outcome = train(
-        network,
-        shared.images,
-        masks=masks,
-        rule=RigL(),
-        steps=_steps(trial),
-        every=_every(trial),
-        generator=trial.generator(),
-        device=trial.device,
-    )
-    return {"accuracy_75": outcome.accuracy}
+    return {"accuracy_75": _train(network, shared, trial, rule="RigL", masks=masks).accuracy}
+
+
+def _compact(shared: Shared, trial: Trial, *, linear: bool) -> Outcome:
+    from torch import nn
+
+    # At sparsity 0 a factorized layer is dense, but for the few weights its rounding up added.
+    between = {"between": lambda _: nn.Identity()} if linear else {}
+    dense = _narrow(shared, trial)
+    network = _transformed(dense, shared, trial, family="factorized", sparsity=0.0, **between)
+    return _train(network, shared, trial, rule="static")
 
 
 def _convolutions(shared: Shared, trial: Trial, *, sparse: bool) -> dict[str, float]:
@@ -268,7 +258,7 @@ def _train(
     *,
     rule: Literal["RigL", "SET", "static"] | None = None,
     **how: Any,
-) -> Any:
+) -> Outcome:
     from rarefy.papers._sparse_ift_digits import train
     from rarefy.weights import SET, RigL, Static
 
@@ -281,12 +271,13 @@ def _train(
         every=_every(trial),
         generator=trial.generator(),
         device=trial.device,
+        noise=0.1,
         **how,
     )
 
 
 def _steps(trial: Trial) -> int:
-    return trial.pick(smoke=30, default=1000, full=2500)
+    return trial.pick(smoke=30, default=800, full=2500)
 
 
 def _every(trial: Trial) -> int:
@@ -317,10 +308,10 @@ def _draw_curves(axes: Axes, measurements: Measurements) -> None:
         ("dense", "dense", COLOURS[6]),
         ("dense, twice the cost", "dense, twice the cost", COLOURS[4]),
     ):
-        found = estimate(measurements.values(arm, "accuracy_75"))
-        axes.axhline(100 * found.mean, color=colour, linestyle="--", label=label)
-        if found.low is not None and found.high is not None:
-            axes.axhspan(100 * found.low, 100 * found.high, color=colour, alpha=0.12, linewidth=0)
+        band = estimate(measurements.values(arm, "accuracy_75"))
+        axes.axhline(100 * band.mean, color=colour, linestyle="--", label=label)
+        if band.low is not None and band.high is not None:
+            axes.axhspan(100 * band.low, 100 * band.high, color=colour, alpha=0.12, linewidth=0)
     curves = (
         ("wide", "Sparse Wide", "-"),
         ("wide, static", "Sparse Wide, fixed masks", ":"),
