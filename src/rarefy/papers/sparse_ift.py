@@ -336,7 +336,7 @@ def _draw_curves(axes: Axes, measurements: Measurements) -> None:
     axes.set(
         xlabel="sparsity, %",
         ylabel="test accuracy, %",
-        title="Narrow network on digits, all at the dense cost",
+        title="Narrow network on digits, at equal cost",
         xticks=at,
     )
     axes.legend(fontsize=8, loc="lower left")

@@ -59,13 +59,12 @@ from rarefy.weights.export import (
 from rarefy.weights.finetune import finetune, trainer_callback
 from rarefy.weights.from_scores import global_magnitude_mask, mask_from_scores
 from rarefy.weights.imp import iterative_magnitude
-from rarefy.weights.iso_flop import (
+from rarefy.weights.iso_flop import IsoFlop, iso_flop
+from rarefy.weights.iso_layers import (
     FeatureNorm,
-    IsoFlop,
     SparseDoped,
     SparseFactorized,
     SparseParallel,
-    iso_flop,
 )
 from rarefy.weights.macs import LayerMacs, count_macs
 from rarefy.weights.masks import LayerDensity, Masks, Similarity, mask_similarity
