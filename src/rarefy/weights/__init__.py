@@ -14,6 +14,7 @@ In training         ``finetune``      :func:`finetune` with masks held
                     ``imp``           :func:`iterative_magnitude`: lottery tickets
                     ``dynamic``       :class:`DynamicMasks`: SET, RigL, gradual magnitude
                     ``iso_flop``      :func:`iso_flop`: larger, sparse, at the same cost
+                    ``iso_layers``    :class:`SparseParallel`, factorized, doped
 How much is free    ``curve``         :func:`sparsity_curve`: the essential range and its knee
                     ``monitor``       :class:`SparsificationMonitor`: when it emerges
 Keeping it          ``export``        dense folders, packed files

@@ -4,13 +4,13 @@ Layer by layer, one of :mod:`rarefy.weights.iso_layers`; or, for the whole netwo
 
     all widths times (1 - s)^-1/2,   one density d:   sum_l positions_l d numel_l = dense cost
 
-The first and last layer of a wide network cannot grow on both sides and may stay dense, so d, common
-to the sparse layers, is solved for rather than taken as 1 - s.
+The first and last layer of a wide network cannot grow on both sides and may stay dense, so d,
+common to the sparse layers, is solved for rather than taken as 1 - s.
 
-Source: Thangarasa et al. 2024, "Sparse-IFT" (ICML, arXiv 2303.11525), section 3 and appendix B.
+Source: Thangarasa et al. 2024, "Sparse-IFT" (ICML, arXiv 2303.11525), and the authors' code.
 
-Departures: d is solved exactly where the authors' code bisects; a norm that follows a replaced layer
-stays; transposed and grouped convolutions and transformers' ``Conv1D`` stay dense.
+Departures: d is solved exactly where the authors' code bisects; a norm that follows a replaced
+layer stays; transposed and grouped convolutions and transformers' ``Conv1D`` stay dense.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Layers that are larger but sparse and cost what the dense layer they replace costs.
 
-With N = fan * out weights in the dense layer (fan = inputs, times the kernel's taps), at sparsity s:
+With N = fan * out weights in the dense layer (fan: inputs times the kernel's taps), at sparsity s:
 
     parallel    sum_j norm_j(W_j x),         round(1 / (1 - s)) branches
     factorized  V psi(U x),                  inner width ceil(N / ((fan + out)(1 - s)))
@@ -9,7 +9,7 @@ With N = fan * out weights in the dense layer (fan = inputs, times the kernel's 
 each keeping exactly N weights in all. U is the convolution (kernel, stride), V is 1 x 1. The layers
 are dense modules that say, in ``kept``, how many weights a mask must leave them.
 
-Source: Thangarasa et al. 2024, "Sparse-IFT" (ICML, arXiv 2303.11525), section 3 and appendix B.
+Source: Thangarasa et al. 2024, "Sparse-IFT" (ICML, arXiv 2303.11525), and the authors' code.
 Departures: counts are exact where the paper's densities round; the branches of a parallel layer
 share one budget (they are one stacked layer); fresh weights are drawn as torch draws them.
 """
@@ -60,6 +60,7 @@ class SparseParallel(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> SparseParallel(nn.Linear(8, 4), sparsity=0.75)(torch.ones(5, 8)).shape
     torch.Size([5, 4])
     """
