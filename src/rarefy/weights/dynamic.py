@@ -11,7 +11,8 @@ starts at zero, without momentum. Between updates gradients, weights and optimiz
 at zero where pruned.
 
 Source: Mocanu et al. 2018 (SET); Evci et al. 2020 (RigL), algorithm 1; Zhu and Gupta 2017
-(gradual). Departures: the optimizer's step is taken on update steps too; a weight that is dropped does not return in the same update.
+(gradual). Departures: the optimizer's step is taken on update steps too; a weight that is
+dropped does not return in the same update.
 """
 
 from __future__ import annotations
