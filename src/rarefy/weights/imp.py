@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor, nn
 
 from rarefy.budget import Exponential
 from rarefy.weights.from_scores import check_density, mask_from_scores
 from rarefy.weights.masks import Masks
+from rarefy.weights.scores import kept_magnitude
 from rarefy.weights.select import select
 
 
@@ -64,17 +64,10 @@ def iterative_magnitude(
     masks = Masks.ones(chosen)
     for r in range(1, rounds + 1):
         train(model, masks)
-        masks = mask_from_scores(_left(chosen, masks), density=schedule(r / rounds))
+        left = {name: kept_magnitude(weight, masks[name]) for name, weight in chosen.items()}
+        masks = mask_from_scores(left, density=schedule(r / rounds))
         model.load_state_dict(start)
         masks.apply_(model)
         if progress is not None:
             progress(f"round {r} of {rounds}", r / rounds)
     return masks
-
-
-def _left(weights: Mapping[str, Tensor], masks: Masks) -> dict[str, Tensor]:
-    """Magnitudes, with -1 for what is pruned: below a kept weight that happens to be zero."""
-    return {
-        name: torch.where(masks[name], weight.detach().float().abs(), -1.0)
-        for name, weight in weights.items()
-    }

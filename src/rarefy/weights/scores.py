@@ -57,6 +57,11 @@ def magnitude(weights: nn.Module | Mapping[str, Tensor]) -> Scores:
     return {name: w.detach().abs().float() for name, w in _chosen(weights).items()}
 
 
+def kept_magnitude(weight: Tensor, mask: Tensor) -> Tensor:
+    """Compute ``|w|``, and -1 where pruned: below a kept weight that happens to be zero."""
+    return weight.detach().float().abs().masked_fill(~mask, -1.0)
+
+
 def random(weights: nn.Module | Mapping[str, Tensor], *, generator: torch.Generator) -> Scores:
     """Draw uniform scores: the baseline every criterion must beat.
 
