@@ -23,11 +23,11 @@ from torch.optim import Optimizer
 
 from rarefy.operators import NM
 from rarefy.weights.diagnosis.findings import Finding
-from rarefy.weights.diagnosis.reachability import evaluating, stored_name
+from rarefy.weights.diagnosis.reachability import evaluating, stored_parameters
 from rarefy.weights.export import sparsity_metadata
 from rarefy.weights.masks import Masks
 from rarefy.weights.nm import nm_violation
-from rarefy.weights.select import input_axes, shared_names
+from rarefy.weights.select import input_axis, shared_names
 
 _POINTS = 0.02
 """Difference of densities from which two denominators are worth telling apart."""
@@ -86,8 +86,8 @@ def audit(
         ``DENOMINATOR``, ``PATTERN``.
     """
     claimed = claimed or Claimed()
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    stored = {name: parameters[stored_name(name, parameters)].detach() for name in masks}
+    parameters = stored_parameters(model, masks)
+    stored = {name: parameter.detach() for name, parameter in parameters.items()}
     return [
         *_tied(model, masks),
         *_not_finite(stored),
@@ -95,7 +95,7 @@ def audit(
         *_slots(masks, parameters, optimizer),
         *_stray_zeros(masks, stored),
         *denominator_findings(densities(model, masks), claimed.density),
-        *pattern_findings(masks, input_axes(model), claimed.pattern),
+        *pattern_findings(masks, axes_of(model, masks), claimed.pattern),
     ]
 
 
@@ -172,11 +172,12 @@ def _acts(model: nn.Module, masks: Masks, inputs: Any, *, training: bool) -> boo
     """Whether zeroing the pruned weights changes the output."""
     # A copy, for the statistics that a training pass leaves behind.
     twin = copy.deepcopy(model)
-    parameters = dict(twin.named_parameters())
-    zeroed = {}
-    for name, mask in masks.items():
-        stored = stored_name(name, parameters)
-        zeroed[stored] = parameters[stored].masked_fill(~mask, 0)
+    stored = {id(p): masks[name] for name, p in stored_parameters(twin, masks).items()}
+    zeroed = {
+        name: parameter.masked_fill(~stored[id(parameter)], 0)
+        for name, parameter in twin.named_parameters()
+        if id(parameter) in stored
+    }
     args = () if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else (inputs,)
     options = inputs if isinstance(inputs, dict) else {}
     outputs = []
@@ -201,8 +202,7 @@ def _slots(
 ) -> list[Finding]:
     found = []
     for name, mask in masks.items():
-        parameter = parameters[stored_name(name, parameters)]
-        state = optimizer.state.get(parameter, {}) if optimizer is not None else {}
+        state = optimizer.state.get(parameters[name], {}) if optimizer is not None else {}
         slots = [s for s in state.values() if torch.is_tensor(s) and s.shape == mask.shape]
         count = sum(int(slot[~mask].count_nonzero()) for slot in slots)
         if count:
@@ -274,6 +274,11 @@ def densities(model: nn.Module, masks: Masks) -> dict[str, float]:
         "all": facts["density_all"],
         "no_embedding": facts["density_no_embedding"],
     }
+
+
+def axes_of(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, int]:
+    """Find the axis over the inputs of every masked weight."""
+    return {name: input_axis(model.get_submodule(name.rpartition(".")[0])) for name in masks}
 
 
 def pattern_findings(masks: Masks, axes: Mapping[str, int], pattern: NM | None) -> list[Finding]:

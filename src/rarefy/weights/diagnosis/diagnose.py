@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from rarefy.weights.diagnosis.audit import (
     Claimed,
     audit,
+    axes_of,
     denominator_findings,
     densities,
     pattern_findings,
@@ -26,12 +27,11 @@ from rarefy.weights.diagnosis.audit import (
 from rarefy.weights.diagnosis.fair import RunCard, comparable
 from rarefy.weights.diagnosis.findings import Diagnosis, Finding, LayerHealth
 from rarefy.weights.diagnosis.latency import layer_times, speedup
-from rarefy.weights.diagnosis.reachability import effective_masks, stored_name
+from rarefy.weights.diagnosis.reachability import effective_masks, stored_parameters
 from rarefy.weights.diagnosis.structure import dead_units, granularity
 from rarefy.weights.diagnosis.trace import SparsityTrace
 from rarefy.weights.macs import count_macs
 from rarefy.weights.masks import Masks
-from rarefy.weights.select import input_axes
 
 _GAP = 0.05
 """Share of the kept weights that may lie on no path without a word."""
@@ -94,15 +94,12 @@ def diagnose(
     masks = Masks.from_zeros(model) if masks is None else masks
     if not masks:
         raise ValueError("masks is empty: at least one masked tensor is wanted")
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    missing = [name for name in masks if stored_name(name, parameters) not in parameters]
-    if missing:
-        raise ValueError(f"masks do not match: the model has no parameter {', '.join(missing)}")
+    weights = stored_parameters(model, masks)
     found = audit(model, masks, inputs=inputs, optimizer=optimizer, claimed=claimed)
     # What a tied mask does cannot be said, and paths through it neither.
     tied = any(finding.code == "TIED" for finding in found)
     effective = None if inputs is None or tied else effective_masks(model, masks, inputs)
-    axes = input_axes(model)
+    axes = axes_of(model, masks)
     layers = _layers(masks, effective, axes)
     found += structure_findings(masks, axes)
     if effective is not None:
@@ -114,7 +111,6 @@ def diagnose(
         masked = [row for row in counted if row.name in masks]
         found += _operations(masks, masked)
     if claimed is not None and claimed.speedup is not None:
-        weights = {name: parameters[stored_name(name, parameters)] for name in masks}
         found += _speed(weights, masks, axes, claimed.speedup)
     taxonomy = None if trace is None else trace.classify()
     found += comparable(runs)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 from torch import nn
@@ -108,12 +109,12 @@ def comparable(runs: Sequence[RunCard]) -> list[Finding]:
         raise ValueError(f"each run needs a name of its own, got {names}")
     found = []
     for attribute, code, severity, lesson, words in _EQUAL:
-        values = _by_run(runs, lambda run, a=attribute: getattr(run, a))
+        values = _by_run(runs, attrgetter(attribute))
         if len(set(values.values())) > 1:
             found.append(
                 Finding(code, severity, lesson, f"{words}: {_list(values)}", evidence=values)
             )
-    starts = _by_run(runs, lambda run: run.pretrained_steps)
+    starts = _by_run(runs, attrgetter("pretrained_steps"))
     if len({bool(steps) for steps in starts.values()}) > 1:
         words = f"some start from a trained network and some from scratch: {_list(starts)} steps"
         found.append(Finding("PRETRAINED", "error", 6, words, evidence=starts))
@@ -139,7 +140,7 @@ def comparable(runs: Sequence[RunCard]) -> list[Finding]:
 
 def _peaks(runs: Sequence[RunCard]) -> list[Finding]:
     sparse = [run for run in runs if run.density < 1]
-    peaks = _by_run(sparse, lambda run: run.peak)
+    peaks = _by_run(sparse, attrgetter("peak"))
     from_sparse = {run.peak <= 1.1 * run.density + 0.02 for run in sparse}
     if len(from_sparse) < 2:
         return []

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -77,19 +78,13 @@ def layer_times(
         packed, csr = pack(matrix), _csr(matrix)
         rows, inner = matrix.any(1), matrix.any(0)
         small, small_x = matrix[rows][:, inner].contiguous(), x[inner].contiguous()
-        # The arguments are bound now: the loop goes on.
-        found.append(
-            LayerTimes(
-                name,
-                *_medians(
-                    repeats,
-                    lambda m=matrix, x=x: m @ x,
-                    lambda m=csr, x=x: m @ x,
-                    lambda m=packed, x=x: spmm(m, x),
-                    lambda m=small, x=small_x: m @ x,
-                ),
-            )
+        products = (
+            partial(torch.matmul, matrix, x),
+            partial(torch.matmul, csr, x),
+            partial(spmm, packed, x),
+            partial(torch.matmul, small, small_x),
         )
+        found.append(LayerTimes(name, *_medians(repeats, products)))
     return found
 
 
@@ -104,7 +99,7 @@ def _csr(matrix: Tensor) -> Tensor:
         return matrix.to_sparse_csr()
 
 
-def _medians(repeats: int, *functions: Callable[[], object]) -> list[float]:
+def _medians(repeats: int, functions: Sequence[Callable[[], object]]) -> list[float]:
     seconds = np.empty((repeats, len(functions)))
     for function in functions:
         function()

@@ -65,16 +65,13 @@ def effective_masks(model: nn.Module, masks: Mapping[str, Tensor], inputs: Any) 
     """
     refuse_tied(model, masks)
     parameters = dict(model.named_parameters())
-    chosen = {stored_name(name, parameters): mask for name, mask in masks.items()}
-    _refuse_misfits(chosen, parameters)
-    twins = {
-        name: _twin(name, parameter, chosen.get(name)) for name, parameter in parameters.items()
-    }
+    mask_of = {id(p): masks[name] for name, p in stored_parameters(model, masks).items()}
+    twins = {name: _twin(name, p, mask_of.get(id(p))) for name, p in parameters.items()}
     args, kwargs = _ones(inputs)
     with evaluating(model), torch.enable_grad(), _Booleans():
         output = functional_call(model, twins, args, kwargs)
     total = torch.stack([tensor.float().sum() for tensor in _tensors(output)]).sum()
-    watched = [twins[name] for name in chosen]
+    watched = [twins[name] for name, p in parameters.items() if id(p) in mask_of]
     if total.requires_grad:
         flows = torch.autograd.grad(total, watched, materialize_grads=True)
     else:
@@ -84,11 +81,27 @@ def effective_masks(model: nn.Module, masks: Mapping[str, Tensor], inputs: Any) 
     )
 
 
-def stored_name(name: str, parameters: Mapping[str, Tensor]) -> str:
-    """Name under which a parameter is stored, with masks attached or without."""
-    prefix, _, attribute = name.rpartition(".")
-    attached = f"{prefix}.parametrizations.{attribute}.original".lstrip(".")
-    return attached if name not in parameters and attached in parameters else name
+def stored_parameters(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+    """Find the parameter behind each mask, whether masks are attached to the model or not.
+
+    Raises
+    ------
+    ValueError
+        Listing every mask that fits no parameter.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    found, wrong = {}, []
+    for name, mask in masks.items():
+        prefix, _, attribute = name.rpartition(".")
+        attached = f"{prefix}.parametrizations.{attribute}.original".lstrip(".")
+        parameter = parameters.get(name, parameters.get(attached))
+        if parameter is None or parameter.shape != mask.shape:
+            wrong.append(name)
+        else:
+            found[name] = parameter
+    if wrong:
+        raise ValueError(f"masks do not match: no parameter of that shape for {', '.join(wrong)}")
+    return found
 
 
 @contextmanager
@@ -250,12 +263,6 @@ def _tensors(output: Any) -> list[Tensor]:
     if not any(x.is_floating_point() for x in found):
         raise ValueError(f"the model returns a {type(output).__name__} without a float tensor")
     return [x for x in found if x.is_floating_point()]
-
-
-def _refuse_misfits(masks: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> None:
-    wrong = [n for n, m in masks.items() if n not in parameters or parameters[n].shape != m.shape]
-    if wrong:
-        raise ValueError(f"masks do not match: no parameter of that shape for {', '.join(wrong)}")
 
 
 def _refuse_negative(x: Tensor) -> None:
