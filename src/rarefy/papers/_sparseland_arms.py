@@ -280,7 +280,8 @@ def ablation(arm: str, given: Shared) -> dict[str, float]:
         how = given.short
     else:
         model = copy.deepcopy(given.dense)
-        masks = global_magnitude_mask(select(model), density=_ABLATION_DENSITY)
+        # One threshold for all leaves under 1 % of the middle layer, whose weights begin smaller.
+        masks = mask_from_scores(magnitude(model), density=_ABLATION_DENSITY, scope="layer")
         how = given.tuning
     masks = mask_variant(variant or "original", masks, seed=given.seed)
     if variant == "reinitialised":
