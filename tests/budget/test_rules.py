@@ -173,6 +173,12 @@ def test_costs_are_met_to_less_than_one_entry(shapes, density, data):
     assert ErdosRenyiKernel()(shapes, density=1.0, cost=cost) == size
 
 
+def test_a_whole_budget_buys_every_entry_in_spite_of_rounding():
+    shapes = {"layer0": (13, 17, 39, 39), "layer1": (8, 17, 29, 36)}
+    cost = {"layer0": 0.3464013118397044, "layer1": 14.36943729901284}
+    assert ErdosRenyiKernel()(shapes, density=1.0, cost=cost) == sizes(shapes)
+
+
 def test_equal_costs_change_nothing():
     shapes = {"a": (30, 20), "b": (10, 60), "c": (7, 11)}
     cost = dict.fromkeys(shapes, 4.0)

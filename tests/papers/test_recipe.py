@@ -31,7 +31,7 @@ def paper(**changes):
         ({"claims": ()}, "claims must be"),
         ({"claims": (Claim(id="c", text="", metric="m", arm="a"),) * 2}, "claims must be"),
         ({"seeds": {"smoke": 1}}, "at least one seed"),
-        ({"tour_seeds": 0}, "at least one seed"),
+        ({"tour_seeds": -1}, "at least one seed"),
     ],
 )
 def test_a_paper_whose_parts_do_not_fit_is_refused(changes, message):

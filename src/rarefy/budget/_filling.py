@@ -36,10 +36,11 @@ def fill(
     # a level that rounding lifted onto a whole number would overdraw the budget; limits are exact
     counts = np.where(level < high, np.floor(level - 1e-12 * level), high).astype(np.int64)
     counts = np.maximum(counts, low)
-    left = budget - cost @ counts
+    # Rounding of the sum, not of what is left, must not cost the last entry: a budget that equals
+    # the cost of every entry buys every entry.
+    left = budget - cost @ counts + 1e-14 * budget
     for group in np.argsort(counts - level, kind="stable"):
-        # the tolerance lets a budget that equals the cost of every entry buy every entry
-        if counts[group] < high[group] and cost[group] <= left * (1 + 1e-9):
+        if counts[group] < high[group] and cost[group] <= left:
             counts[group] += 1
             left -= cost[group]
         if left <= 0:

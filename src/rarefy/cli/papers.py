@@ -76,7 +76,7 @@ def show(
         out.print(Text(f"authors' code: {about.authors_code}", style="dim"), soft_wrap=True)
     out.print()
     out.print(Text(about.summary))
-    out.print(Text(f"\narms: {', '.join(about.arms)}"))
+    out.print(Text(f"\narms: {' · '.join(about.arms)}"))
     if last:
         seeds = f"{len(last.seeds)} seeds" if len(last.seeds) > 1 else "1 seed"
         out.print(Text(f"\nclaims, as last measured here ({last.scale} scale, {seeds})"))

@@ -32,7 +32,7 @@ def tour(
     ] = False,
 ) -> None:
     """Measure one paper of each domain and write one page with all of them."""
-    recipes = discover()
+    recipes = [recipe for recipe in discover() if recipe.PAPER.tour_seeds]
     first = {
         domain: next(r for r in recipes if domain == r.PAPER.domain)
         for domain in DOMAINS

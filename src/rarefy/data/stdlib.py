@@ -11,11 +11,13 @@ and some distributions leave out the test suite. Reports therefore state the Pyt
 from __future__ import annotations
 
 import ast
+import io
 import sysconfig
 import textwrap
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -43,7 +45,7 @@ HELD_OUT: tuple[str, ...] = (
 
 # Generated tables and the documentation blob: bytes, but not text that a language model learns
 # from or a reader would look for.
-_TABLES = ("encodings", "pydoc_data")
+_ELSEWHERE = ("encodings", "pydoc_data", "site-packages", "dist-packages")
 
 Split = Literal["train", "heldout", "all"]
 
@@ -124,10 +126,13 @@ def modules(split: Split = "all", *, tests: bool = True) -> list[Module]:
         raise ValueError(f"split must be 'all', 'train' or 'heldout', got {split!r}")
     root = Path(sysconfig.get_path("stdlib"))
     found = []
-    for path in root.rglob("*.py"):
-        parts = path.relative_to(root).with_suffix("").parts
-        if parts[0] in ("site-packages", "dist-packages", *_TABLES):
+    # Installed packages are not even walked: there may be a hundred thousand files.
+    tops = [top for top in root.iterdir() if top.name not in _ELSEWHERE]
+    sources = (path for top in tops for path in ([top] if top.is_file() else top.rglob("*.py")))
+    for path in sources:
+        if path.suffix != ".py":
             continue
+        parts = path.relative_to(root).with_suffix("").parts
         if parts[-1] == "__init__":
             parts = parts[:-1]
         if not tests and any(part in ("test", "tests", "idle_test") for part in parts):
@@ -172,10 +177,12 @@ def _documented(node: ast.AST, prefix: str, lines: list[str]) -> Iterator[Passag
             yield from _documented(child, name, lines)
 
 
+@cache
 def _decodes(path: Path) -> bool:
+    data = path.read_bytes()
     try:
-        with tokenize.open(path) as file:
-            file.read()
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        data.decode(encoding)
     except (SyntaxError, UnicodeDecodeError):
         return False
     return True

@@ -11,7 +11,7 @@ import os
 import pickle
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -61,6 +61,58 @@ def open_model(
     ValueError
         If the folder is no causal language model, or its weights are missing, corrupt or unsafe.
     """
+    return _from_pretrained(_source(path), device=device, dtype=dtype)
+
+
+def open_network(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | str = "auto",
+) -> PreTrainedModel:
+    """Open any transformers model for evaluation, as the class its config names; no tokenizer.
+
+    Parameters, refusals and safety are those of :func:`open_model`.
+    """
+    import transformers
+
+    source = _source(path)
+    try:
+        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"the config of {source} cannot be read: {_first_line(error)}") from error
+    named = getattr(transformers, (config.architectures or ["AutoModel"])[0], None)
+    auto = transformers.AutoModel if named is None else named
+    model = _weights(auto, source, "a transformers model", dtype)
+    return model.eval().to(device)
+
+
+def example_inputs(model: PreTrainedModel) -> dict[str, torch.Tensor] | None:
+    """Make the smallest input that a transformers model runs on.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+
+    Returns
+    -------
+    dict of str to Tensor, or None
+        Token ids of zero or an image of ones; ``None`` where the model wants something else.
+    """
+    config, device = model.config, model.device
+    if model.main_input_name == "input_ids":
+        ids = torch.zeros(1, 8, dtype=torch.long, device=device)
+        inputs = {"input_ids": ids}
+        return inputs | {"decoder_input_ids": ids} if config.is_encoder_decoder else inputs
+    if model.main_input_name == "pixel_values":
+        size = getattr(config, "image_size", 224)
+        height, width = size if isinstance(size, list | tuple) else (size, size)
+        shape = (1, getattr(config, "num_channels", 3), height, width)
+        return {"pixel_values": torch.ones(shape, dtype=model.dtype, device=device)}
+    return None
+
+
+def _source(path: str | os.PathLike[str] | None) -> str:
     source = SHIPPED / "code" if path is None else Path(path)
     if source.is_dir():
         if not (source / "config.json").is_file():
@@ -69,17 +121,33 @@ def open_model(
         raise ValueError(f"{source} is a file: a model folder (config.json, safetensors) is wanted")
     elif not _HUB_NAME.fullmatch(os.fspath(source)):
         raise FileNotFoundError(f"no such model folder: {source}")
-    return _from_pretrained(os.fspath(source), device=device, dtype=dtype)
+    return os.fspath(source)
 
 
 def _from_pretrained(
     source: str, *, device: str | torch.device, dtype: torch.dtype | str
 ) -> LanguageModel:
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    model = _weights(AutoModelForCausalLM, source, "a causal language model", dtype)
     try:
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{source} has no usable tokenizer: {_first_line(error)}") from error
+    rows = model.get_input_embeddings().weight.shape[0]
+    if not 0 < tokenizer.vocab_size <= rows:
+        raise ValueError(
+            f"{source} has no usable tokenizer: its vocabulary has {tokenizer.vocab_size} tokens, "
+            f"the model's embedding {rows}"
+        )
+    return LanguageModel(model.eval().to(device), tokenizer)
+
+
+def _weights(auto: Any, source: str, kind: str, dtype: torch.dtype | str) -> PreTrainedModel:
+    from safetensors import SafetensorError
+
+    try:
+        model, loading = auto.from_pretrained(
             source,
             dtype=dtype,
             trust_remote_code=False,
@@ -96,9 +164,7 @@ def _from_pretrained(
     except (SafetensorError, EOFError) as error:
         raise ValueError(f"the weights of {source} cannot be read: {_first_line(error)}") from error
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ValueError(
-            f"{source} does not open as a causal language model: {_first_line(error)}"
-        ) from error
+        raise ValueError(f"{source} does not open as {kind}: {_first_line(error)}") from error
     if mismatched := sorted(loading["mismatched_keys"]):
         name, found, wanted = mismatched[0]
         raise ValueError(
@@ -110,17 +176,7 @@ def _from_pretrained(
             f"the weights of {source} lack {len(missing)} of the model's tensors, {missing[0]} "
             "among them: a complete checkpoint is wanted"
         )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{source} has no usable tokenizer: {_first_line(error)}") from error
-    rows = model.get_input_embeddings().weight.shape[0]
-    if not 0 < tokenizer.vocab_size <= rows:
-        raise ValueError(
-            f"{source} has no usable tokenizer: its vocabulary has {tokenizer.vocab_size} tokens, "
-            f"the model's embedding {rows}"
-        )
-    return LanguageModel(model.eval().to(device), tokenizer)
+    return model
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:

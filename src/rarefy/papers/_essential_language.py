@@ -128,8 +128,8 @@ SMOKE = Size(
     steps=1,
     step_length=32,
     questions=4,
-    grid=(0.0, 0.2, 0.4, 0.6, 0.8, 0.9),
-    coarse=(0.0, 0.1, 0.5, 0.9),
+    grid=(0.0, 0.3, 0.6, 0.8, 0.9),
+    coarse=(0.0, 0.5, 0.9),
     rounds=2,
     beyond=(0.9,),
 )

@@ -63,7 +63,7 @@ class Paper:
     seeds : mapping
         How many seeds each scale runs by default.
     tour_seeds : int
-        How many seeds `rarefy tour` runs.
+        How many seeds `rarefy tour` runs; 0 leaves the paper to others of its domain.
 
     Raises
     ------
@@ -93,7 +93,7 @@ class Paper:
             raise ValueError(
                 f"{self.slug}: domain is {self.domain!r}, expected one of {', '.join(DOMAINS)}"
             )
-        if set(self.seeds) != set(SCALES) or min(self.seeds.values()) < 1 or self.tour_seeds < 1:
+        if set(self.seeds) != set(SCALES) or min(self.seeds.values()) < 1 or self.tour_seeds < 0:
             raise ValueError(
                 f"{self.slug}: seeds is {dict(self.seeds)}, expected at least one seed for each of "
                 f"{', '.join(SCALES)}"

@@ -175,7 +175,8 @@ def train(
         Those of an :class:`IsoFlop` by default.
     """
     if isinstance(network, IsoFlop):
-        network, masks = network.model, network.masks
+        masks = network.masks
+        network = network.model
     network.to(device).train()
     optimizer = torch.optim.SGD(
         network.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True

@@ -120,7 +120,8 @@ def _train(
             generator=trial.generator(),
         )
     draw = trial.generator()
-    updates, plain = [], []
+    updates: list[float] = []
+    plain: list[float] = []
     model.train()
     for step in range(steps):
         warm = min(1.0, (step + 1) / _WARM_UP)

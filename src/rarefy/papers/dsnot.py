@@ -147,13 +147,13 @@ def setup(
         # A trial of the wiring needs no depth.
         del decoder_layers(opened.model)[1:]
     drawn = sample_windows(
-        _tokens(opened, calibration, "train"),
+        _tokens(opened, calibration, "train", every=trial.pick(smoke=60, default=10, full=1)),
         trial.pick(smoke=32, default=CALIBRATION_TOKENS, full=2048),
         trial.pick(smoke=4, default=16, full=128),
         generator=trial.generator(),
     )
     held_out = windows(
-        _tokens(opened, evaluation, "heldout"),
+        _tokens(opened, evaluation, "heldout", every=trial.pick(smoke=10, default=1, full=1)),
         trial.pick(smoke=64, default=256, full=2048),
         limit=trial.pick(smoke=2, default=8, full=64),
     )
@@ -198,14 +198,15 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     return values
 
 
-def _tokens(opened: LanguageModel, text: Path | None, split: Literal["train", "heldout"]) -> Tensor:
+def _tokens(
+    opened: LanguageModel, text: Path | None, split: Literal["train", "heldout"], *, every: int
+) -> Tensor:
+    """The user's text, or one in ``every`` modules: plenty, and quicker to read than all."""
     from rarefy.data import encode, modules, read_documents
 
     if text is not None:
         return encode(opened.tokenizer, read_documents(text))
-    # Every tenth training module is plenty to draw from, and a tenth of the time to read.
-    step = 10 if split == "train" else 1
-    return encode(opened.tokenizer, (m.read() for m in modules(split, tests=False)[::step]))
+    return encode(opened.tokenizer, (m.read() for m in modules(split, tests=False)[::every]))
 
 
 def _log_perplexity(model: torch.nn.Module, windows: Tensor) -> float:

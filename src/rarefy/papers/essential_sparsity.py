@@ -225,7 +225,7 @@ curve = sparsity_curve(
 )
 curve.essential(delta=0.05), curve.knee()
 """,
-    seeds={"smoke": 2, "default": 3, "full": 5},
+    seeds={"smoke": 1, "default": 3, "full": 5},
 )
 
 

@@ -233,6 +233,9 @@ class DynamicMasks:
         Steps between updates; the last step is one too.
     generator : torch.Generator
         What SET draws from.
+    on_update : callable ``(step, masks)``, optional
+        Told the masks of every update that changed something, for example
+        :meth:`SparsityTrace.record`.
 
     Attributes
     ----------
@@ -273,6 +276,7 @@ class DynamicMasks:
         steps: int,
         every: int = 100,
         generator: torch.Generator,
+        on_update: Callable[[int, Masks], object] | None = None,
     ) -> None:
         for name, value in (("steps", steps), ("every", every)):
             if value < 1:
@@ -286,6 +290,7 @@ class DynamicMasks:
             raise ValueError(f"the optimizer does not hold {', '.join(absent)}; build it on them")
         self._model, self._optimizer = model, optimizer
         self._rule, self._steps, self._every, self._generator = rule, steps, every, generator
+        self._on_update = on_update
         self._outside: dict[str, Tensor] = {}
         self.taken = 0
         self.history: list[Update] = []
@@ -365,6 +370,8 @@ class DynamicMasks:
             )
             if dropped := (before & ~self.masks).nnz:
                 self.history.append(Update(self.taken, self.masks.density(), dropped))
+                if self._on_update is not None:
+                    self._on_update(self.taken, self.masks)
         self._outside.clear()
 
     def _refuse_nan(self) -> None:

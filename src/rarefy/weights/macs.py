@@ -71,8 +71,7 @@ def count_macs(
 
     def watch(name: str) -> Any:
         def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            weight = module.get_parameter("weight")
-            numel[name] = weight.numel()
+            numel[name] = module.weight.numel()  # type: ignore[operator]
             positions[name] = positions.get(name, 0) + _positions(module, args[0], output)
 
         return hook

@@ -179,7 +179,7 @@ def _smallest(
     keys: Floats,
     places: NDArray[np.int32],
     n: int,
-    sign: float,
+    sign: np.float32,
     best: Floats,
     best_places: NDArray[np.int32],
 ) -> int:
