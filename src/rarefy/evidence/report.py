@@ -69,7 +69,7 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """The report in JSON types, as it stands in ``report.json``.
 
-        Metrics named ``..._seconds`` are wall-clock times: they stand apart as ``timings``, so
+        Metrics named ``clock_...`` come off the wall clock: they stand apart as ``timings``, so
         that ``measurements`` are the same whenever the seeds are.
         """
         measured = self.measurements.to_json()
@@ -136,7 +136,7 @@ class Report:
 
 
 def _is_timing(measurement: dict[str, Any]) -> bool:
-    return str(measurement["metric"]).endswith("_seconds")
+    return str(measurement["metric"]).startswith("clock_")
 
 
 def _claim_to_json(judgement: Judgement) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def dsnot_claims() -> tuple[Claim, ...]:
             lower(
                 f"c4-{name}",
                 f"On one large layer DSnoT {text}.",
-                "layer_seconds",
+                "clock_layer_seconds",
                 "layer: dsnot",
                 versus,
                 kind="ratio",

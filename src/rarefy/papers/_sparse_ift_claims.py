@@ -195,14 +195,14 @@ def _costs() -> list[Claim]:
         ),
         Claim(
             id="cost-update",
-            metric="update_step_ratio",
+            metric="clock_update_step_ratio",
             arm="language: wide",
             margin=2.0,
             text="A step that moves the masks takes at most twice as long as any other.",
         ),
         Claim(
             id="cost-mask",
-            metric="mask_overhead",
+            metric="clock_mask_overhead",
             arm="language: wide",
             margin=0.1,
             text="Holding the masks adds at most 10 % to a training step.",

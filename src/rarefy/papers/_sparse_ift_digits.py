@@ -203,6 +203,8 @@ def train(
             x = x + noise * torch.randn(x.shape, generator=generator)
         optimizer.zero_grad()
         cross_entropy(network(x.to(device)), images.y[drawn].to(device)).backward()
+        # Without it a few starved branches at 90 % can diverge, and their run says nothing.
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         if dynamic and (step + 1) % every == 0:
             violations += _violations(network, dynamic.masks, counts)

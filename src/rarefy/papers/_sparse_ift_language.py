@@ -73,8 +73,8 @@ def measure_language(text: Text, trial: Trial, *, sparsity: float | None) -> dic
     Returns
     -------
     dict of str to float
-        ``log_ppl`` on the held-out bytes and ``step_ms``; of the sparse model also ``macs_off``,
-        and what its masks cost: a step that moves them, and one that does not, over a plain step.
+        ``log_ppl`` on the held-out bytes and ``clock_step_ms``; of the sparse model
+        also ``macs_off``, and what its masks cost: a step that moves them, and one that does not, over a plain step.
     """
     model: nn.Module = llama(trial)
     sparse = None
@@ -93,12 +93,12 @@ def measure_language(text: Text, trial: Trial, *, sparsity: float | None) -> dic
     updates, plain, dynamic = _train(model.to(trial.device), text, trial, sparse, every)
     values = {
         "log_ppl": float(token_losses(model, text.held_out).double().mean()),
-        "step_ms": 1e3 * statistics.median(plain),
+        "clock_step_ms": 1e3 * statistics.median(plain),
     }
     if sparse is not None and dynamic is not None:
         values["macs_off"] = abs(sparse.macs / sparse.dense_macs - 1)
-        values["update_step_ratio"] = statistics.median(updates) / statistics.median(plain)
-        values["mask_overhead"] = _overhead(model, text, trial, dynamic)
+        values["clock_update_step_ratio"] = statistics.median(updates) / statistics.median(plain)
+        values["clock_mask_overhead"] = _overhead(model, text, trial, dynamic)
     return values
 
 

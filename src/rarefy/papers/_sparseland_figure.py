@@ -77,7 +77,7 @@ def _speed(axes: Axes, measurements: Measurements) -> None:
     for backend, label, colour in _BACKENDS:
         found = {}
         for metric in measurements.metrics:
-            match = re.fullmatch(rf"{backend}_speedup_([\d.]+)", metric)
+            match = re.fullmatch(rf"clock_{backend}_speedup_([\d.]+)", metric)
             if match:
                 found[float(match[1])] = float(np.mean(measurements.values("latency", metric)))
         x = sorted(found)

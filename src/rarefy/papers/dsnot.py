@@ -319,7 +319,7 @@ def _measure_layer(arm: str, trial: Trial) -> dict[str, float]:
         start = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - start)
-    values = {"layer_seconds": statistics.median(seconds)}
+    values = {"clock_layer_seconds": statistics.median(seconds)}
     if arm == "layer: dsnot":
         values["differences_from_full_sort"] = _differences(weight, mask, stats)
     return values

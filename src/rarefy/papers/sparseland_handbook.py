@@ -131,14 +131,14 @@ PAPER = Paper(
         ),
         Claim(
             id="c2-csr-half",
-            metric="csr_speedup_0.5",
+            metric="clock_csr_speedup_0.5",
             arm="latency",
             margin=1.0,
             text="At half density, CSR is slower than dense.",
         ),
         Claim(
             id="c2-csr-sparse",
-            metric="csr_speedup_0.05",
+            metric="clock_csr_speedup_0.05",
             arm="latency",
             better="higher",
             margin=1.0,
@@ -146,7 +146,7 @@ PAPER = Paper(
         ),
         Claim(
             id="c2-sliced",
-            metric="sliced_speedup_times_density_0.1",
+            metric="clock_sliced_speedup_times_density_0.1",
             arm="latency",
             better="higher",
             margin=0.7,
@@ -240,14 +240,14 @@ PAPER = Paper(
         ),
         Claim(
             id="speed-effective",
-            metric="effective_seconds",
+            metric="clock_effective_seconds",
             arm="ResNet-50",
             margin=3.0,
             text="Effective masks of a network of ResNet-50's size take at most 3 s.",
         ),
         Claim(
             id="speed-diagnose",
-            metric="diagnose_seconds",
+            metric="clock_diagnose_seconds",
             arm="ResNet-50",
             margin=5.0,
             text="Its whole diagnosis takes at most 5 s.",
