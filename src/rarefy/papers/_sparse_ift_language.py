@@ -73,8 +73,9 @@ def measure_language(text: Text, trial: Trial, *, sparsity: float | None) -> dic
     Returns
     -------
     dict of str to float
-        ``log_ppl`` on the held-out bytes and ``clock_step_ms``; of the sparse model
-        also ``macs_off``, and what its masks cost: a step that moves them, and one that does not, over a plain step.
+        ``log_ppl`` on the held-out bytes and ``clock_step_ms``; of the sparse model also
+        ``macs_off``, and what its masks cost: a step that moves them, and one that does not, over
+        a plain step.
     """
     model: nn.Module = llama(trial)
     sparse = None
