@@ -54,7 +54,7 @@ def test_equals_the_dense_product(rows, channels, pixels, density, block, thread
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("pixels", [1, 15, 16, 17, 95, 96, 97, 196, 400])
+@pytest.mark.parametrize("pixels", [1, 15, 16, 17, 21, 24, 25, 49, 95, 96, 97, 196, 400])
 @pytest.mark.parametrize("rows", [60, 61])
 def test_panels_equal_the_dense_product(pixels, rows, threads):
     # Dense enough that each activation is used 20 times and is copied to a panel first.

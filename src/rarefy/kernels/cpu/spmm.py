@@ -15,9 +15,11 @@ would in a dense product (``0 * inf``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import groupby
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -34,6 +36,8 @@ _WORTH_A_PANEL = 20
 
 # Below this many multiply-adds (about 50 us of work), waking a second thread costs what it gains.
 _WORTH_A_THREAD = 1_500_000
+
+_UNBOUNDED = -math.inf, math.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,28 +186,29 @@ def spmm(
     array([[ 6.,  0., 10.],
            [ 0.,  0.,  0.]], dtype=float32)
     """
-    low, high = (-np.inf, np.inf) if clamp is None else clamp
+    low, high = _UNBOUNDED if clamp is None else (float(clamp[0]), float(clamp[1]))
     if not low <= high:
         raise ValueError(f"clamp must be (lo, hi) with lo <= hi, got {clamp!r}")
     x = _input(x, "x")
     rows, channels = packed.shape
-    if x.shape[0] != channels:
+    x_channels, pixels = x.shape
+    if x_channels != channels:
         raise ValueError(f"x must have C_in = {channels} rows, got shape {tuple(x.shape)}")
-    shape = (rows, x.shape[1])
+    shape = rows, pixels
     if residual is not None:
         residual = _input(residual, "residual", like=x, shape=shape)
     if out is None:
         out = torch.empty(shape) if isinstance(x, torch.Tensor) else np.empty(shape, np.float32)
     else:
         _check_out(out, x, residual, shape)
-    work = packed.val.size * shape[1]
-    threads = thread_count(threads, torch.get_num_threads() if work > _WORTH_A_THREAD else 1)
-    if shape[1] >= LANES:
-        _product(packed, x, residual, out, (float(low), float(high)), threads)
-    elif shape[1] > 0:
+    default = torch.get_num_threads() if packed.val.size * pixels > _WORTH_A_THREAD else 1
+    threads = thread_count(threads, default)
+    if pixels >= LANES:
+        _product(packed, x, residual, out, pixels, (low, high), threads)
+    elif pixels > 0:
         # Fewer pixels than one vector: the kernel works on whole vectors, so pad to one.
         x, residual = _pad(x), None if residual is None else _pad(residual)
-        out[:] = spmm(packed, x, clamp=clamp, residual=residual, threads=threads)[:, : shape[1]]
+        out[:] = spmm(packed, x, clamp=clamp, residual=residual, threads=threads)[:, :pixels]
     return out
 
 
@@ -228,27 +233,26 @@ def _product(
     x: Array,
     residual: Array | None,
     y: Array,
+    pixels: int,
     clamp: tuple[float, float],
     threads: int,
 ) -> None:
     """Write the product to ``y``; all matrices are row-major and at least one vector wide."""
-    pixels: int = x.shape[1]
-    panelled = len(packed.col) >= _WORTH_A_PANEL * packed.shape[1]
-    most = tile_vectors(packed.block, panelled)
-    operands = (
-        *(packed.ptr, packed.col, packed.val, packed.bias),
-        *(_address(x), 0 if residual is None else _address(residual), _address(y)),
-        *((packed.shape[1], pixels), clamp),
-        panelled,
-    )
+    ptr, col, channels = packed.ptr, packed.col, packed.shape[1]
+    panelled = len(col) >= _WORTH_A_PANEL * channels
+    most = tile_vectors(packed.block, channels, panelled)
+    addresses = _address(x), 0 if residual is None else _address(residual), _address(y)
+    operands = ptr, col, packed.val, packed.bias, *addresses, (channels, pixels), clamp, panelled
+    if threads == 1:
+        blocks = 0, len(ptr) - 1
+        for kernel, tiles in _tiles(0, -(-pixels // LANES), pixels, packed.block, most):
+            kernel(*operands, tiles, blocks)
+        return
 
     def run(vectors: tuple[int, int], blocks: tuple[int, int]) -> None:
         for kernel, tiles in _tiles(*vectors, pixels, packed.block, most):
             kernel(*operands, tiles, blocks)
 
-    if threads == 1:
-        run((0, -(-pixels // LANES)), (0, len(packed.ptr) - 1))
-        return
     tasks: list[Callable[[], None]] = [
         partial(run, vectors, blocks) for vectors, blocks in _shares(packed, pixels, threads, most)
     ]
@@ -281,18 +285,22 @@ def _tiles(
 ) -> list[tuple[Callable[..., None], tuple[int, int]]]:
     """Vectors ``first:stop`` as runs of equal tiles: kernels and their (first, stop) pixels.
 
-    A tile has up to ``most`` vectors. Tiles differ by one vector at most, so there are at most two
-    runs, and no small last tile that would pay for every weight with little to multiply.
+    A tile has up to ``most`` vectors. Tiles differ by one vector at most, so no small last tile
+    pays for every weight with little to multiply; the last one takes the tail along.
     """
+    over = pixels % LANES
+    tail = 0
+    if 0 < over <= 8 and stop * LANES > pixels and stop - first > 1:
+        tail = 4 if over <= 4 else 8
+        stop -= 1
     vectors = stop - first
     size, larger = divmod(vectors, -(-vectors // most))
-    runs = []
-    for count, tiles in ((size + 1, larger), (size, (vectors - larger * (size + 1)) // size)):
-        if tiles:
-            end = first + tiles * count
-            span = first * LANES, min(end * LANES, pixels)
-            runs.append((microkernel(block, count), span))
-            first = end
+    tiles = [size + 1] * larger + [size] * ((vectors - larger * (size + 1)) // size)
+    runs: list[tuple[Callable[..., None], tuple[int, int]]] = []
+    for (count, extra), run in groupby(zip(tiles, [0] * (len(tiles) - 1) + [tail], strict=True)):
+        end = first + count * len(list(run))
+        runs.append((microkernel(block, count, extra), (first * LANES, min(end * LANES, pixels))))
+        first = end
     return runs
 
 
@@ -340,26 +348,28 @@ def _pad(array: Array) -> Array:
 
 def _row_major(array: Any, name: str, *, ndim: int) -> Any:
     """The array, or a row-major copy, after checking that it is float32 on the CPU."""
-    tensor = isinstance(array, torch.Tensor)
-    if not tensor and not isinstance(array, np.ndarray):
+    if isinstance(array, torch.Tensor):
+        if array.dtype is not torch.float32:
+            raise TypeError(f"{name} must be float32, got {array.dtype}")
+        if not array.is_cpu:
+            raise TypeError(f"{name} must be on the CPU, got {array.device}")
+        result = array.contiguous()
+    elif isinstance(array, np.ndarray):
+        if array.dtype != np.float32:
+            raise TypeError(f"{name} must be float32, got {array.dtype}")
+        result = array if array.flags.c_contiguous and array.flags.aligned else array.copy()
+    else:
         raise TypeError(f"{name} must be a torch tensor or NumPy array, got {type(array).__name__}")
-    if array.dtype != (torch.float32 if tensor else np.float32):
-        raise TypeError(f"{name} must be float32, got {array.dtype}")
-    if tensor and not array.is_cpu:
-        raise TypeError(f"{name} must be on the CPU, got {array.device}")
     if array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimensions, got shape {tuple(array.shape)}")
-    if tensor:
-        return array.contiguous()
-    return array if array.flags.c_contiguous and array.flags.aligned else array.copy()
+    return result
 
 
 def _input(array: Any, name: str, *, like: Any = None, shape: tuple[int, int] | None = None) -> Any:
     """An input of ``spmm`` in row-major order, checked against ``like``'s kind and ``shape``."""
-    tensor = isinstance(array, torch.Tensor)
-    if tensor and array.requires_grad and torch.is_grad_enabled():
+    if isinstance(array, torch.Tensor) and array.requires_grad and torch.is_grad_enabled():
         raise ValueError(f"{name} requires grad, but spmm is forward only: detach() it first")
-    if like is not None and tensor != isinstance(like, torch.Tensor):
+    if like is not None and isinstance(array, torch.Tensor) != isinstance(like, torch.Tensor):
         raise TypeError(f"{name} must be a {type(like).__name__} as x is, got {type(array)}")
     result = _row_major(array, name, ndim=2)
     if shape is not None and result.shape != shape:
