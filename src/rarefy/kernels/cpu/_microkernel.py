@@ -228,13 +228,8 @@ def microkernel(block: int, count: int, tail: int) -> Callable[..., None]:
                 source, start, stride, end = panel, 0, width, full
                 tail_start, tail_stride = channels * width, tail
                 for c in range(channels):
-                    store(
-                        load(1, count, LANES, x, c * pixels + pixel, 0, last),
-                        panel,
-                        c * width,
-                        0,
-                        full,
-                    )
+                    tile = load(1, count, LANES, x, c * pixels + pixel, 0, last)
+                    store(tile, panel, c * width, 0, full)
                     if tail:
                         end_of_row = load(1, 1, tail, x, c * pixels + tail_pixel, 0, 0)
                         store(end_of_row, panel, tail_start + c * tail, 0, 0)
@@ -246,9 +241,8 @@ def microkernel(block: int, count: int, tail: int) -> Callable[..., None]:
                     acc_tail = spread(block, 1, tail, bias, row)
                 # Unsigned, so that Numba does not test every index for being negative.
                 for k in range(np.uintp(ptr[b]), np.uintp(ptr[b + 1])):
-                    acc = fma(
-                        acc, val, k, load(1, count, LANES, source, start + col[k] * stride, 0, end)
-                    )
+                    at = start + col[k] * stride
+                    acc = fma(acc, val, k, load(1, count, LANES, source, at, 0, end))
                     if tail:
                         at = tail_start + col[k] * tail_stride
                         acc_tail = fma(acc_tail, val, k, load(1, 1, tail, source, at, 0, 0))

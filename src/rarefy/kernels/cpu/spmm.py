@@ -348,6 +348,7 @@ def _pad(array: Array) -> Array:
 
 def _row_major(array: Any, name: str, *, ndim: int) -> Any:
     """The array, or a row-major copy, after checking that it is float32 on the CPU."""
+    result: Any
     if isinstance(array, torch.Tensor):
         if array.dtype is not torch.float32:
             raise TypeError(f"{name} must be float32, got {array.dtype}")
