@@ -4,7 +4,7 @@
 
 Each module here offers ``rows()``: a list of ``{"name", "peer", "ours", "theirs", "unit", "ratio",
 "goal"}``; a ratio above 1 means ours is better, ``goal`` is the ratio we hold ourselves to. With
-names, only those modules run, and their rows replace the old ones in the results.
+names, only those modules run, and their rows replace those of the same name and peer.
 """
 
 import importlib
@@ -33,8 +33,8 @@ def main(names: list[str]) -> int:
         module = importlib.import_module(name)
         rows += [row | {"machine": machine} for row in module.rows()]
     kept = json.loads(RESULTS.read_text()) if names and RESULTS.exists() else []
-    replaced = {row["name"].split(".")[0] for row in rows}
-    rows = [row for row in kept if row["name"].split(".")[0] not in replaced] + rows
+    measured = {(row["name"], row["peer"]) for row in rows}
+    rows = [row for row in kept if (row["name"], row["peer"]) not in measured] + rows
     RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
     Console().print(_table(rows))
     return 0

@@ -198,9 +198,7 @@ def spmm(
     if residual is not None:
         residual = _input(residual, "residual", like=x, shape=shape)
     if out is None:
-        # Two integers, not a tuple: torch parses them twice as fast, and a small product takes 50 us.
-        tensor = isinstance(x, torch.Tensor)
-        out = torch.empty(rows, pixels) if tensor else np.empty(shape, np.float32)
+        out = _empty(x, rows, pixels)
     else:
         _check_out(out, x, residual, shape)
     default = torch.get_num_threads() if packed.val.size * pixels > _WORTH_A_THREAD else 1
@@ -243,11 +241,10 @@ def _product(
     ptr, col, channels = packed.ptr, packed.col, packed.shape[1]
     panelled = len(col) >= _WORTH_A_PANEL * channels
     most = tile_vectors(packed.block, channels, panelled)
-    operands = (
-        *(ptr, col, packed.val, packed.bias),
-        *(_address(x), 0 if residual is None else _address(residual), _address(y)),
-        *((channels, pixels), clamp, panelled),
-    )
+    added = 0 if residual is None else _address(residual)
+    matrices: tuple[int, ...] = (_address(x), added, _address(y))
+    weights: tuple[np.ndarray, ...] = (ptr, col, packed.val, packed.bias)
+    operands: tuple[Any, ...] = (*weights, *matrices, (channels, pixels), clamp, panelled)
     if threads == 1:
         blocks = 0, len(ptr) - 1
         for kernel, tiles in _tiles(0, -(-pixels // LANES), pixels, packed.block, most):
@@ -333,6 +330,13 @@ def _auto_block(matrix: np.ndarray) -> int:
 def _as_numpy(array: Any, name: str, *, ndim: int) -> np.ndarray:
     array = _row_major(array, name, ndim=ndim)
     return array.detach().numpy() if isinstance(array, torch.Tensor) else array
+
+
+def _empty(like: Any, rows: int, pixels: int) -> Any:
+    # Two integers, not a tuple: torch parses them twice as fast, and a small product takes 50 us.
+    if isinstance(like, torch.Tensor):
+        return torch.empty(rows, pixels)
+    return np.empty((rows, pixels), np.float32)
 
 
 def _address(array: Array) -> int:
