@@ -131,25 +131,21 @@ class NodeSpace:
         ValueError
             If the model is no perceptron, or has other widths.
         """
-        linears, places = perceptron(model)
-        widths = tuple(layer.out_features for layer in linears[:-1])
-        if widths != tuple(self.widths):
+        parts = perceptron(model)
+        if parts.widths != tuple(self.widths):
             raise ValueError(
-                f"the model's hidden layers have widths {widths}, the space {tuple(self.widths)}"
+                f"the model's hidden layers have widths {parts.widths}, the space "
+                f"{tuple(self.widths)}"
             )
-        check_units(candidates[0], widths)
-        first, *rest = linears
+        check_units(candidates[0], parts.widths)
+        first, *rest = parts.linears
         units = [torch.stack(layer).to(x.device) for layer in zip(*candidates, strict=True)]
-        between = [
-            model[here + 1 : there]  # type: ignore[index]
-            for here, there in zip(places, [*places[1:], len(model)], strict=True)  # type: ignore[arg-type]
-        ]
         # Units come first, (H, n), so that picking some of them copies whole rows.
-        shared = between[0](first(model[: places[0]](x))).T.contiguous()  # type: ignore[index]
+        shared = parts.after[0](first(parts.before(x))).T.contiguous()
         h = shared[units[0].flatten()].view(*units[0].shape, -1)
         all_outputs = torch.arange(rest[-1].out_features, device=x.device)
         outs = [*units[1:], all_outputs.expand(len(candidates), -1)]
-        for linear, act, i, o in zip(rest, between[1:], units, outs, strict=True):
+        for linear, act, i, o in zip(rest, parts.after[1:], units, outs, strict=True):
             weight = linear.weight[o[:, :, None], i[:, None, :]]
             if self.rescale:
                 weight = weight * math.sqrt(linear.in_features / i.shape[1])

@@ -56,8 +56,7 @@ class StackedPerceptrons(nn.Module):
                 "the first"
             )
         # A template to take the stack apart again; a list, so that its weights are not ours.
-        self._template = [copy.deepcopy(models[0])]
-        self._places = parts[0].places
+        self._template = [copy.deepcopy(parts[0].model)]
         per_layer = zip(*(p.linears for p in parts), strict=True)
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for layers in per_layer:
@@ -109,12 +108,12 @@ class StackedPerceptrons(nn.Module):
         with torch.no_grad():
             for b in range(len(self)):
                 model = copy.deepcopy(self._template[0])
-                for place, weight, bias in zip(
-                    self._places, self.weights, self.biases, strict=True
+                for linear, weight, bias in zip(
+                    perceptron(model).linears, self.weights, self.biases, strict=True
                 ):
-                    model[place].weight.copy_(weight[b].T)
-                    if model[place].bias is not None:
-                        model[place].bias.copy_(bias[b, 0])
+                    linear.weight.copy_(weight[b].T)
+                    if linear.bias is not None:
+                        linear.bias.copy_(bias[b, 0])
                 models.append(model)
         return models
 

@@ -51,11 +51,13 @@ class Perceptron(NamedTuple):
 
     Attributes
     ----------
+    model : nn.Sequential
     linears : list of nn.Linear
     places : list of int
-        Where they stand in the ``nn.Sequential``.
+        Where they stand in the model.
     """
 
+    model: nn.Sequential
     linears: list[nn.Linear]
     places: list[int]
 
@@ -63,6 +65,20 @@ class Perceptron(NamedTuple):
     def widths(self) -> tuple[int, ...]:
         """Units of each hidden layer."""
         return tuple(linear.out_features for linear in self.linears[:-1])
+
+    @property
+    def before(self) -> nn.Sequential:
+        """What stands before the first linear layer."""
+        return nn.Sequential(*list(self.model)[: self.places[0]])
+
+    @property
+    def after(self) -> list[nn.Sequential]:
+        """What follows each linear layer, up to the next."""
+        modules, ends = list(self.model), [*self.places[1:], len(self.model)]
+        return [
+            nn.Sequential(*modules[here + 1 : there])
+            for here, there in zip(self.places, ends, strict=True)
+        ]
 
 
 def perceptron(model: nn.Module) -> Perceptron:
@@ -100,8 +116,8 @@ def perceptron(model: nn.Module) -> Perceptron:
                 f"module {i} is a {type(module).__name__}, which may mix units or hold weights of "
                 "its own; wanted are nn.Linear, activations, and nn.Flatten in front"
             )
-    linears = [model[i] for i in places]
-    return Perceptron(linears, places)  # type: ignore[arg-type]
+    linears = [module for module in model if isinstance(module, nn.Linear)]
+    return Perceptron(model, linears, places)
 
 
 def kept_units(width: int, *, node_sparsity: float) -> int:
@@ -151,7 +167,7 @@ def subnetwork(model: nn.Module, units: Units, *, rescale: bool = False) -> nn.S
     """
     parts = perceptron(model)
     check_units(units, parts.widths)
-    modules = [copy.deepcopy(m) for m in model if not isinstance(m, nn.Linear)]  # type: ignore[union-attr]
+    modules = [copy.deepcopy(m) for m in parts.model if not isinstance(m, nn.Linear)]
     ins: list[Tensor | None] = [None, *units]
     outs: list[Tensor | None] = [*units, None]
     for place, linear, i, o in zip(parts.places, parts.linears, ins, outs, strict=True):
@@ -186,19 +202,20 @@ def embed(sub: nn.Module, model: nn.Module, units: Units) -> nn.Sequential:
         raise ValueError(
             f"sub does not fit: its hidden layers have widths {inner.widths}, units keeps {wanted}"
         )
-    whole = copy.deepcopy(model)
+    whole = copy.deepcopy(parts.model)
     ins: list[Tensor | None] = [None, *units]
     outs: list[Tensor | None] = [*units, None]
     with torch.no_grad():
-        for place, small, i, o in zip(parts.places, inner.linears, ins, outs, strict=True):
-            large = whole[place]  # type: ignore[index]
+        for large, small, i, o in zip(
+            perceptron(whole).linears, inner.linears, ins, outs, strict=True
+        ):
             rows, columns = _grid(large, i, o)
             large.weight.zero_()
             large.weight[rows[:, None], columns] = small.weight
             if large.bias is not None:
                 large.bias.zero_()
                 large.bias[rows] = small.bias
-    return whole  # type: ignore[return-value]
+    return whole
 
 
 def unit_masks(model: nn.Module, units: Units) -> Masks:
