@@ -106,7 +106,7 @@ def test_networks_trained_together_are_networks_trained_alone():
     alone = [outcome([net]) for net in nets]
     for values, parts in zip(together, zip(*alone, strict=True), strict=True):
         torch.testing.assert_close(values, torch.cat(parts))
-    assert together.accuracy.min() > 0.8
+    assert together.accuracy.min() > 0.6
 
 
 def test_the_curve_gives_epochs_and_area(shared):
