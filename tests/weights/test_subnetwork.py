@@ -209,5 +209,6 @@ def test_a_stack_takes_one_batch_or_one_each(generator):
 def test_stacks_that_cannot_be():
     with pytest.raises(ValueError, match="empty"):
         StackedPerceptrons([])
-    with pytest.raises(ValueError, match="number 1 differs"):
-        StackedPerceptrons([net(2, 4, 2), net(2, 5, 2)])
+    for other in (net(2, 5, 2), net(2, 4, 2, bias=False), net(2, 4, 2, act=nn.Tanh)):
+        with pytest.raises(ValueError, match="one shape, but number 1 is Linear"):
+            StackedPerceptrons([net(2, 4, 2), other])

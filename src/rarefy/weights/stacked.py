@@ -48,28 +48,26 @@ class StackedPerceptrons(nn.Module):
         if not models:
             raise ValueError("models is empty: at least one perceptron is wanted")
         parts = [perceptron(model) for model in models]
-        shapes = [_shapes(p.linears) for p in parts]
-        different = [i for i, shape in enumerate(shapes) if shape != shapes[0]]
-        if different or any(p.places != parts[0].places for p in parts):
-            raise ValueError(
-                f"models must have one shape, but number {(different or [1])[0]} differs from "
-                "the first"
-            )
+        # What a module prints is its kind, its sizes and its settings.
+        printed = [[repr(module) for module in p.model] for p in parts]
+        for i, one in enumerate(printed):
+            if one != printed[0]:
+                raise ValueError(
+                    f"models must have one shape, but number {i} is {', '.join(one)} where the "
+                    f"first is {', '.join(printed[0])}"
+                )
         # A template to take the stack apart again; a list, so that its weights are not ours.
         self._template = [copy.deepcopy(parts[0].model)]
-        per_layer = zip(*(p.linears for p in parts), strict=True)
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for layers in per_layer:
+        for layers in zip(*(p.linears for p in parts), strict=True):
             weights = torch.stack([layer.weight.detach().T for layer in layers])
-            biases = [
-                layer.weight.new_zeros(layer.out_features)
-                if layer.bias is None
-                else layer.bias.detach()
-                for layer in layers
-            ]
             self.weights.append(nn.Parameter(weights.contiguous()))
-            has_bias = layers[0].bias is not None
-            self.biases.append(nn.Parameter(torch.stack(biases)[:, None], requires_grad=has_bias))
+            if layers[0].bias is None:
+                none = weights.new_zeros(len(layers), 1, weights.shape[2])
+                self.biases.append(nn.Parameter(none, requires_grad=False))
+            else:
+                biases = torch.stack([layer.bias.detach() for layer in layers])
+                self.biases.append(nn.Parameter(biases[:, None]))
 
     def __len__(self) -> int:
         return len(self.weights[0])
@@ -107,7 +105,7 @@ class StackedPerceptrons(nn.Module):
         models = []
         with torch.no_grad():
             for b in range(len(self)):
-                model = copy.deepcopy(self._template[0])
+                model = copy.deepcopy(self._template[0]).to(self.weights[0].device)
                 for linear, weight, bias in zip(
                     perceptron(model).linears, self.weights, self.biases, strict=True
                 ):
@@ -116,7 +114,3 @@ class StackedPerceptrons(nn.Module):
                         linear.bias.copy_(bias[b, 0])
                 models.append(model)
         return models
-
-
-def _shapes(linears: Sequence[nn.Linear]) -> list[tuple[int, int, bool]]:
-    return [(layer.in_features, layer.out_features, layer.bias is not None) for layer in linears]
