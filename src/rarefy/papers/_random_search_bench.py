@@ -8,7 +8,8 @@ Axis letters: n examples, p parents, e epochs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -131,13 +132,19 @@ def train(
         Of the examples; all networks see the same.
     device : str
     """
-    on = Table(*(part.to(device) for part in table))
+    with _one_thread():
+        return _trained(networks, Table(*(p.to(device) for p in table)), epochs, order, device)
+
+
+def _trained(
+    networks: Sequence[nn.Module], on: Table, epochs: int, order: torch.Generator, device: str
+) -> Outcome:
     stacked = StackedPerceptrons(networks).to(device)
     adam = torch.optim.Adam(stacked.parameters(), lr=_RATE, fused=True)
     labels = on.y.expand(len(stacked), -1)
     curve = []
     for _ in range(epochs):
-        for batch in torch.randperm(len(table.x), generator=order).to(device).split(_BATCH):
+        for batch in torch.randperm(len(on.x), generator=order).to(device).split(_BATCH):
             adam.zero_grad()
             logits = stacked(on.x[batch]).transpose(1, 2)
             losses = cross_entropy(logits, labels[:, batch], reduction="none")
@@ -151,6 +158,17 @@ def train(
         1.0 + reached.int().argmax(1),
         validation.mean(1),
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Products as small as these take longer on two threads than on one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @torch.no_grad()
