@@ -90,7 +90,7 @@ def _survives() -> list[Claim]:
             better="higher",
             kind="ratio",
             margin=-lost,
-            text=f"With {level} % of its units gone, a {arm} sub-network keeps {1 - lost:.0%} of "
+            text=f"With {level} % of its units gone, a {arm} sub-network keeps {100 * (1 - lost):.0f} % of "
             "its parent's accuracy.",
             paper="curves; no figure known",
         )
