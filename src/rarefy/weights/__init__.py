@@ -15,6 +15,10 @@ In training         ``finetune``      :func:`finetune` with masks held
                     ``dynamic``       :class:`DynamicMasks`: SET, RigL, gradual magnitude
                     ``iso_flop``      :func:`iso_flop`: larger, sparse, at the same cost
                     ``iso_layers``    :class:`SparseParallel`, factorized, doped
+Searching           ``search``        :class:`RandomSearch`: the neutral baseline, and its protocol
+                    ``search_space``  :class:`NodeSpace`, :class:`WeightSpace`
+                    ``subnetwork``    :func:`subnetwork`: hidden units left out by slicing
+                    ``stacked``       :class:`StackedPerceptrons`: many networks in one batch
 How much is free    ``curve``         :func:`sparsity_curve`: the essential range and its knee
                     ``monitor``       :class:`SparsificationMonitor`: when it emerges
 What it all means   ``diagnosis``     :func:`diagnose`: what the doctor says, and its parts
@@ -117,8 +121,17 @@ from rarefy.weights.scores import (
     synflow_masks,
     wanda,
 )
+from rarefy.weights.search import (
+    Comparison,
+    RandomSearch,
+    compare_to_random_search,
+    mean_cross_entropy,
+)
+from rarefy.weights.search_space import NodeSpace, SearchSpace, WeightSpace
 from rarefy.weights.select import block_weights, input_axes, input_axis, select
 from rarefy.weights.sparsegpt import SparseGPTResult, obs_factor, sparsegpt, sparsegpt_score
+from rarefy.weights.stacked import StackedPerceptrons
+from rarefy.weights.subnetwork import Units, embed, perceptron, subnetwork, unit_masks
 from rarefy.weights.widen import widened
 
 __all__ = [
@@ -127,6 +140,7 @@ __all__ = [
     "Backward",
     "ChangePoint",
     "Claimed",
+    "Comparison",
     "Compressed",
     "DSnoTResult",
     "Diagnosis",
@@ -147,13 +161,16 @@ __all__ = [
     "MaskedWeight",
     "Masks",
     "Movement",
+    "NodeSpace",
     "PrunedLayer",
     "PrunedModel",
+    "RandomSearch",
     "RigL",
     "Rule",
     "RunCard",
     "SET",
     "STRAIGHT_THROUGH",
+    "SearchSpace",
     "Similarity",
     "SparseDoped",
     "SparseFactorized",
@@ -162,14 +179,18 @@ __all__ = [
     "SparsificationMonitor",
     "SparsityCurve",
     "SparsityTrace",
+    "StackedPerceptrons",
     "Static",
     "Taxonomy",
+    "Units",
     "Update",
+    "WeightSpace",
     "attach",
     "audit",
     "block_weights",
     "change_point",
     "comparable",
+    "compare_to_random_search",
     "count_macs",
     "dead_units",
     "diagnose",
@@ -178,6 +199,7 @@ __all__ = [
     "dsnot",
     "dynamic_callback",
     "effective_masks",
+    "embed",
     "finetune",
     "fisher",
     "from_ao",
@@ -201,12 +223,14 @@ __all__ = [
     "masked_call",
     "masked_weight",
     "matched_width",
+    "mean_cross_entropy",
     "nm_compress",
     "nm_expand",
     "nm_violation",
     "obs_factor",
     "output_error",
     "output_errors",
+    "perceptron",
     "prune_lm",
     "random",
     "random_mask",
@@ -224,9 +248,11 @@ __all__ = [
     "speedup",
     "sr_ste",
     "strip_state_dict",
+    "subnetwork",
     "synflow",
     "synflow_masks",
     "trainer_callback",
+    "unit_masks",
     "walk_blocks",
     "wanda",
     "widened",
