@@ -63,6 +63,7 @@ from rarefy.weights.diagnosis import (
     matched_width,
     speedup,
 )
+from rarefy.weights.dsl import DSL
 from rarefy.weights.dsnot import DSnoTResult, dsnot, random_swaps
 from rarefy.weights.dynamic import (
     SET,
@@ -73,8 +74,8 @@ from rarefy.weights.dynamic import (
     Static,
     Update,
     drop_and_grow,
-    dynamic_callback,
 )
+from rarefy.weights.dynamic_callback import dynamic_callback
 from rarefy.weights.export import (
     load_sparse,
     load_sparse_masks,
@@ -128,6 +129,7 @@ __all__ = [
     "ChangePoint",
     "Claimed",
     "Compressed",
+    "DSL",
     "DSnoTResult",
     "Diagnosis",
     "DynamicMasks",
