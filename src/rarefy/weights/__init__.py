@@ -13,8 +13,12 @@ After training      ``calibrate``     :class:`LayerStats`, :func:`walk_blocks`
 In training         ``finetune``      :func:`finetune` with masks held
                     ``imp``           :func:`iterative_magnitude`: lottery tickets
                     ``dynamic``       :class:`DynamicMasks`: SET, RigL, gradual magnitude
+                    ``dsl``           :class:`DSL`: embedding tables, the budget kept
                     ``iso_flop``      :func:`iso_flop`: larger, sparse, at the same cost
                     ``iso_layers``    :class:`SparseParallel`, factorized, doped
+                    ``pep``           :class:`LearnedThresholds`: soft thresholds that are learned
+Recommenders        ``sparse_recommender``  :class:`SparseRecommender`: fit, recommend, evaluate
+                    ``sparse_embedding``    :class:`SparseEmbedding`: stored and scored sparse
 How much is free    ``curve``         :func:`sparsity_curve`: the essential range and its knee
                     ``monitor``       :class:`SparsificationMonitor`: when it emerges
 What it all means   ``diagnosis``     :func:`diagnose`: what the doctor says, and its parts
@@ -98,6 +102,7 @@ from rarefy.weights.macs import LayerMacs, count_macs
 from rarefy.weights.masks import LayerDensity, Masks, Similarity, mask_similarity
 from rarefy.weights.monitor import ChangePoint, SparsificationMonitor, change_point
 from rarefy.weights.nm import Compressed, is_nm, nm_compress, nm_expand, nm_violation
+from rarefy.weights.pep import LearnedThresholds, SoftThreshold
 from rarefy.weights.prune_lm import (
     PrunedLayer,
     PrunedModel,
@@ -119,6 +124,8 @@ from rarefy.weights.scores import (
     wanda,
 )
 from rarefy.weights.select import block_weights, input_axes, input_axis, select
+from rarefy.weights.sparse_embedding import SparseEmbedding
+from rarefy.weights.sparse_recommender import SparseRecommender
 from rarefy.weights.sparsegpt import SparseGPTResult, obs_factor, sparsegpt, sparsegpt_score
 from rarefy.weights.widen import widened
 
@@ -144,6 +151,7 @@ __all__ = [
     "LayerMacs",
     "LayerStats",
     "LayerTimes",
+    "LearnedThresholds",
     "Lesson",
     "MASKED",
     "MaskedWeight",
@@ -157,10 +165,13 @@ __all__ = [
     "SET",
     "STRAIGHT_THROUGH",
     "Similarity",
+    "SoftThreshold",
     "SparseDoped",
+    "SparseEmbedding",
     "SparseFactorized",
     "SparseGPTResult",
     "SparseParallel",
+    "SparseRecommender",
     "SparsificationMonitor",
     "SparsityCurve",
     "SparsityTrace",
