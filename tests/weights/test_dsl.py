@@ -53,6 +53,7 @@ RULES = [
     DSL(grow="random", prune="taylor"),
     DSL(prune="taylor", min_per_row=1, scope="group"),
     DSL(prune="set", min_per_row=2),
+    DSL(prune="random", min_per_row=1),
 ]
 
 
@@ -159,10 +160,10 @@ class _Spy:
         self.rule, self.counts, self.by_gradient = rule, counts, rule.by_gradient
         pruned = rule._pruned
 
-        def spying(kept, weights, gradients, count):
+        def spying(kept, *parts):
             if "user.weight" in kept:
-                counts.append(count)
-            return pruned(kept, weights, gradients, count)
+                counts.append(parts[-1])
+            return pruned(kept, *parts)
 
         object.__setattr__(rule, "_pruned", spying)
 

@@ -31,7 +31,7 @@ from rarefy.operators import TopK
 from rarefy.weights.from_scores import largest
 from rarefy.weights.masks import Masks
 
-Prune = Literal["magnitude", "set", "taylor"]
+Prune = Literal["magnitude", "set", "taylor", "random"]
 Grow = Literal["gradient", "accumulated", "momentum", "random"]
 
 
@@ -45,9 +45,10 @@ class DSL:
         Share of the kept entries that the first update moves.
     floor : float, default 0.005
         Share that the last ones move; equal to ``drop`` it is constant.
-    prune : {"magnitude", "set", "taylor"}, default "magnitude"
+    prune : {"magnitude", "set", "taylor", "random"}, default "magnitude"
         ``"set"`` prunes half of its count among the positive entries nearest zero and half among
         the negative; ``"taylor"`` those whose removal changes the loss least, to first order.
+        ``"random"`` is there to compare with.
     grow : {"gradient", "accumulated", "momentum", "random"}, default "gradient"
         By the gradients of the last batch, those of every batch since the last update, their
         running mean, or chance. Where a batch gives gradients to few rows, as in plain matrix
@@ -95,7 +96,7 @@ class DSL:
                 f"{self.floor} and {self.drop}"
             )
         for name, value, known in (
-            ("prune", self.prune, ("magnitude", "set", "taylor")),
+            ("prune", self.prune, ("magnitude", "set", "taylor", "random")),
             ("grow", self.grow, ("gradient", "accumulated", "momentum", "random")),
             ("scope", self.scope, ("tensor", "group")),
         ):
@@ -131,7 +132,7 @@ class DSL:
         for names in groups:
             kept = Masks({name: masks[name] for name in names})
             count = math.ceil(share * kept.nnz - 1e-9)
-            stay = self._pruned(kept, weights, gradients, count)
+            stay = self._pruned(kept, weights, gradients, generator, count)
             # Fewer may have gone than were asked for, where rows are spared.
             moved.update(stay | self._grown(stay, gradients, generator, kept.nnz - stay.nnz))
         return Masks({name: moved[name] for name in masks})
@@ -141,9 +142,12 @@ class DSL:
         kept: Masks,
         weights: Mapping[str, Tensor],
         gradients: Mapping[str, Tensor],
+        generator: torch.Generator,
         count: int,
     ) -> Masks:
-        importance = {name: self._importance(name, weights[name], gradients) for name in kept}
+        importance = {
+            name: self._importance(name, weights[name], gradients, generator) for name in kept
+        }
         spared = Masks({name: self._spared(importance[name], mask) for name, mask in kept.items()})
         count = min(count, kept.nnz - spared.nnz)
         stay = Masks({name: torch.zeros_like(mask) for name, mask in kept.items()})
@@ -170,7 +174,15 @@ class DSL:
         half = min(max(math.ceil(count / 2), count - others), most)
         return [(positive, half), (negative, count - half)]
 
-    def _importance(self, name: str, weight: Tensor, gradients: Mapping[str, Tensor]) -> Tensor:
+    def _importance(
+        self,
+        name: str,
+        weight: Tensor,
+        gradients: Mapping[str, Tensor],
+        generator: torch.Generator,
+    ) -> Tensor:
+        if self.prune == "random":
+            return _lots(weight, generator)
         importance = weight.detach().float()
         if self.prune == "taylor":
             # A table that the loss did not reach can lose anything.
@@ -193,12 +205,16 @@ class DSL:
         growth = {}
         for name, mask in stay.items():
             if self.grow == "random":
-                # Drawn on the generator's device, so that a seed means the same on any other.
-                drawn = torch.rand(mask.shape, generator=generator, device=generator.device)
-                value = drawn.to(mask.device)
+                value = _lots(mask, generator)
             elif name in gradients:
                 value = gradients[name].float().abs()
             else:
                 value = torch.zeros(mask.shape, device=mask.device)
             growth[name] = value.masked_fill(mask, -1)
         return largest(growth, count)
+
+
+def _lots(like: Tensor, generator: torch.Generator) -> Tensor:
+    # Drawn on the generator's device, so that a seed means the same on any other.
+    drawn = torch.rand(like.shape, generator=generator, device=generator.device)
+    return drawn.to(like.device)
