@@ -221,7 +221,11 @@ def pep(parts: Parts, trial: Trial, density: float) -> Outcome:
         on_step=lambda _: learned.nnz() <= budget,
     )
     searching = time.perf_counter() - start
-    again = run(parts, trial, rule=Static(), masks=learned.masks())
+    found = learned.masks()
+    if found.nnz > budget:
+        # Time was up: the rest of the cut is by size.
+        found = mask_from_scores(magnitude(learned.shrunk()), density=density)
+    again = run(parts, trial, rule=Static(), masks=found)
     return again._replace(seconds=searching + again.seconds)
 
 

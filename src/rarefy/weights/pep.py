@@ -98,13 +98,14 @@ class LearnedThresholds:
 
     def masks(self) -> Masks:
         """Keep the entries above their threshold."""
-        with torch.no_grad():
-            return Masks(
-                {
-                    name: getattr(module, attribute) != 0
-                    for name, (module, attribute) in self._owners.items()
-                }
-            )
+        return Masks({name: weight != 0 for name, weight in self.shrunk().items()})
+
+    @torch.no_grad()
+    def shrunk(self) -> dict[str, Tensor]:
+        """Compute the weights as the model sees them, behind their thresholds."""
+        return {
+            name: getattr(module, attribute) for name, (module, attribute) in self._owners.items()
+        }
 
     def detach(self) -> None:
         """Take the thresholds off, leaving the shrunk weights in an ordinary model."""
