@@ -48,27 +48,30 @@ def _costs() -> list[Claim]:
             kind="ratio",
             text="It trains faster than dense training, pruning and retraining at 50 %.",
         ),
-        Claim(
-            id="c2-retrain-ndcg",
-            metric="ndcg_50",
-            arm="DSL",
-            versus="prune, retrain",
-            better="higher",
-            kind="ratio",
-            margin=-0.03,
-            text="And recommends as well (to 3 % of NDCG).",
+        *(
+            Claim(
+                id=f"c2-retrain-ndcg-{level}",
+                metric=f"ndcg_{level}",
+                arm="DSL",
+                versus="prune, retrain",
+                better="higher",
+                kind="ratio",
+                margin=-0.03,
+                text=f"And recommends as well at {level} % (to 3 % of NDCG).",
+            )
+            for level in ("50", "20")
         ),
         Claim(
             id="c2-pep",
-            metric="clock_train_20",
+            metric="clock_train_50",
             arm="DSL",
             versus="PEP",
             kind="ratio",
-            text="It trains faster than a search of embedding sizes (PEP) at 20 %.",
+            text="It trains faster than a search of embedding sizes (PEP) at 50 %.",
         ),
         Claim(
             id="c2-pep-ndcg",
-            metric="ndcg_20",
+            metric="ndcg_50",
             arm="DSL",
             versus="PEP",
             better="higher",

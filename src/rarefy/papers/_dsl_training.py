@@ -7,6 +7,7 @@ a generator of their own.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -188,12 +189,15 @@ def begin(
     return model, of_masks, of_batches
 
 
-def prune_and_retrain(parts: Parts, trial: Trial, density: float) -> Outcome:
-    """Train dense, keep the largest, train again from the initial values: a lottery ticket."""
+def prune_and_retrain(parts: Parts, trial: Trial, densities: Sequence[float]) -> list[Outcome]:
+    """Train dense, keep the largest, train again from the initial values: lottery tickets."""
     dense = run(parts, trial)
-    masks = mask_from_scores(magnitude(tables(dense.model)), density=density, scope="layer")
-    again = run(parts, trial, rule=Static(), masks=masks)
-    return again._replace(seconds=dense.seconds + again.seconds)
+    tickets = []
+    for density in densities:
+        masks = mask_from_scores(magnitude(tables(dense.model)), density=density, scope="layer")
+        again = run(parts, trial, rule=Static(), masks=masks)
+        tickets.append(again._replace(seconds=dense.seconds + again.seconds))
+    return tickets
 
 
 def pep(parts: Parts, trial: Trial, density: float) -> Outcome:
@@ -201,13 +205,14 @@ def pep(parts: Parts, trial: Trial, density: float) -> Outcome:
     model, _, of_batches = begin(parts, trial)
     budget = round(density * sum(table.numel() for table in tables(model).values()))
     names = list(tables(model))
-    # At the paper's -15 a run of a few hundred steps would end before the threshold bites.
+    # At the paper's -15 and its small pull a run of a few hundred steps would end before the
+    # threshold bites.
     learned = LearnedThresholds(model, names, start=-5.0)
     others = [p for p in model.parameters() if all(p is not s for s in learned.thresholds)]
     adam = torch.optim.Adam(
         [
             {"params": others, "lr": HOSTS["LightGCN"].rate},
-            {"params": learned.thresholds, "lr": 0.05, "weight_decay": 1e-2},
+            {"params": learned.thresholds, "lr": 0.1, "weight_decay": 0.1},
         ]
     )
     start = time.perf_counter()
@@ -223,7 +228,7 @@ def pep(parts: Parts, trial: Trial, density: float) -> Outcome:
     searching = time.perf_counter() - start
     found = learned.masks()
     if found.nnz > budget:
-        # Time was up: the rest of the cut is by size.
+        # The loss held the threshold before the budget was met: the rest of the cut is by size.
         found = mask_from_scores(magnitude(learned.shrunk()), density=density)
     again = run(parts, trial, rule=Static(), masks=found)
     return again._replace(seconds=searching + again.seconds)

@@ -128,10 +128,10 @@ def measure(arm: str, shared: Parts, trial: Trial) -> dict[str, float]:
     if arm in RULES:
         return _moving(arm, shared, trial)
     if arm == "prune, retrain":
-        return _quality(prune_and_retrain(shared, trial, 0.5), "50")
+        tickets = prune_and_retrain(shared, trial, (0.5, 0.2))
+        return _quality(tickets[0], "50") | _quality(tickets[1], "20")
     if arm == "PEP":
-        found = pep(shared, trial, 0.2)
-        return _quality(found, "20") | {"kept_20": found.masks.density()}
+        return _quality(pep(shared, trial, 0.5), "50")
     return _host(*arm.split(": "), shared, trial)
 
 
@@ -222,10 +222,15 @@ def _draw_curves(axes: Axes, measurements: Measurements) -> None:
             capsize=2,
             label=label,
         )
-    for arm, level, marker in (("prune, retrain", "50", "s"), ("PEP", "20", "D")):
-        mean = estimate(measurements.values(arm, f"ndcg_{level}")).mean
+    for arm, levels, marker in (("prune, retrain", ("50", "20"), "s"), ("PEP", ("50",), "D")):
+        means = [estimate(measurements.values(arm, f"ndcg_{level}")).mean for level in levels]
         axes.plot(
-            [int(level)], [mean], marker, color=COLOURS[5], markersize=6, label=f"{arm} (twice)"
+            [int(level) for level in levels],
+            means,
+            marker,
+            color=COLOURS[5],
+            markersize=6,
+            label=f"{arm} (trains twice)",
         )
     axes.set(
         xlabel="parameters kept, %", ylabel="NDCG@20", title="LightGCN under a budget", xticks=at
