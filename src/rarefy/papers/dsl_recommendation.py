@@ -132,7 +132,8 @@ def measure(arm: str, shared: Parts, trial: Trial) -> dict[str, float]:
         return _quality(tickets[0], "50") | _quality(tickets[1], "20")
     if arm == "PEP":
         return _quality(pep(shared, trial, 0.5), "50")
-    return _host(*arm.split(": "), shared, trial)
+    host, how = arm.split(": ")
+    return _host(host, how, shared, trial)
 
 
 def _moving(arm: str, shared: Parts, trial: Trial) -> dict[str, float]:
