@@ -59,14 +59,14 @@ class Host:
     make: Any
     settings: dict[str, Any]
     rate: float = 2e-2
-    batch: int = 2048
+    batch: int = 1024
 
 
 HOSTS = {
     "LightGCN": Host(LightGCN, {"layers": 2}),
     # Without a graph to smooth over, factors of few interactions need a stronger pull to zero.
     "MF": Host(MF, {"l2": 3e-2}),
-    "NeuMF": Host(NeuMF, {}, rate=5e-3, batch=1024),
+    "NeuMF": Host(NeuMF, {}, rate=5e-3),
     "MultVAE": Host(MultVAE, {"latent": 32, "hidden": 96, "anneal": 300}, rate=5e-3, batch=128),
 }
 
