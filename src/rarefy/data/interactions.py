@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 class Interactions(NamedTuple):
@@ -174,11 +176,14 @@ def split_interactions(
 
     Examples
     --------
+    >>> from scipy.sparse import csr_array
     >>> g = torch.Generator().manual_seed(0)
     >>> parts = split_interactions(csr_array(np.ones((3, 10))), generator=g)
     >>> [part.sum(axis=1).tolist() for part in parts]
     [[7.0, 7.0, 7.0], [1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]
     """
+    from scipy.sparse import csr_array
+
     if not (test >= 0 and validation >= 0 and test + validation < 1):
         raise ValueError(
             f"test and validation must be shares that leave some to train on, got {test} and "
@@ -246,6 +251,8 @@ def planted_interactions(
 
 
 def _ones(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, ...]) -> csr_array:
+    from scipy.sparse import csr_array
+
     matrix = csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
     matrix.sort_indices()
     return matrix

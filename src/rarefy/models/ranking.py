@@ -11,11 +11,14 @@ Source: the evaluation of LightGCN and of Dynamic Sparse Learning. Departures: n
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 _USERS_AT_ONCE = 1024
 
@@ -41,6 +44,7 @@ def rank_items(scores: Tensor, *, k: int, exclude: csr_array | None = None) -> T
 
     Examples
     --------
+    >>> from scipy.sparse import csr_array
     >>> rank_items(torch.tensor([[1.0, 3.0, 2.0]]), k=2, exclude=csr_array([[0, 1, 0]])).tolist()
     [[2, 0]]
     """
@@ -86,10 +90,13 @@ def evaluate_ranking(
 
     Examples
     --------
+    >>> from scipy.sparse import csr_array
     >>> train, test = csr_array([[1, 0, 0, 0]]), csr_array([[0, 1, 0, 1]])
     >>> evaluate_ranking(lambda users: torch.tensor([[9.0, 3.0, 2.0, 1.0]]), train, test, k=1)
     {'recall@1': 0.5, 'ndcg@1': 1.0, 'hit@1': 1.0}
     """
+    from scipy.sparse import csr_array
+
     if train.shape != test.shape:
         raise ValueError(f"train and test differ in shape: {train.shape} and {test.shape}")
     train, test = csr_array(train), csr_array(test)

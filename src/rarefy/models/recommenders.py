@@ -17,11 +17,10 @@ Axis letters: n users or pairs of a batch, U users, I items, d embedding size.
 from __future__ import annotations
 
 import warnings
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 import torch
-from scipy.sparse import block_array, csr_array
 from torch import Tensor, nn
 from torch.nn.functional import (
     binary_cross_entropy_with_logits,
@@ -30,6 +29,9 @@ from torch.nn.functional import (
     normalize,
     softplus,
 )
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 class Recommender(Protocol):
@@ -261,6 +263,8 @@ class MultVAE(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
+        from scipy.sparse import csr_array
+
         items = interactions.shape[1]
         self.encoder = nn.Sequential(
             _linear(items, hidden, generator), nn.Tanh(), _linear(hidden, 2 * latent, generator)
@@ -321,6 +325,8 @@ class _Symmetric(torch.autograd.Function):
 
 def _normalised(interactions: csr_array) -> Tensor:
     """D^-1/2 [0 X; X' 0] D^-1/2 as a CSR tensor, (U + I, U + I)."""
+    from scipy.sparse import block_array, csr_array
+
     users, items = interactions.shape
     x = csr_array(interactions, dtype=np.float32)
     empty = csr_array((users, users)), csr_array((items, items))

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 _LAST = 0.01
 
@@ -36,12 +38,15 @@ class TripleSampler:
 
     Examples
     --------
+    >>> from scipy.sparse import csr_array
     >>> sampler = TripleSampler(csr_array([[1, 0], [0, 0]]))
     >>> [part.tolist() for part in sampler.sample(2, generator=torch.Generator())]
     [[0, 0], [0, 0], [1, 1]]
     """
 
     def __init__(self, interactions: csr_array) -> None:
+        from scipy.sparse import csr_array
+
         matrix = csr_array(interactions)
         matrix.sort_indices()
         counts = np.diff(matrix.indptr)

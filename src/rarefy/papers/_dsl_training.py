@@ -10,11 +10,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
 from torch import nn
 
 from rarefy.budget import Uniform
@@ -40,6 +39,9 @@ from rarefy.weights import (
     mask_from_scores,
     random_masks,
 )
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Data = Literal["calls", "words", "planted"]
 K = 20

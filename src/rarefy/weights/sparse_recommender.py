@@ -13,11 +13,10 @@ and served is sparse.
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array, issparse
 
 from rarefy.budget import Uniform
 from rarefy.models import (
@@ -34,6 +33,9 @@ from rarefy.weights.dsl import DSL
 from rarefy.weights.dynamic import DynamicMasks, Rule
 from rarefy.weights.random_masks import random_masks
 from rarefy.weights.sparse_embedding import SparseEmbedding
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 HostName = Literal["mf", "lightgcn", "neumf", "multvae"]
 _HOSTS: dict[HostName, Any] = {"mf": MF, "lightgcn": LightGCN, "neumf": NeuMF, "multvae": MultVAE}
@@ -227,6 +229,8 @@ def checked_interactions(interactions: Any) -> csr_array:
     ValueError
         If it is not a matrix, or holds anything else.
     """
+    from scipy.sparse import csr_array, issparse
+
     if not issparse(interactions) and np.ndim(interactions) != 2:
         raise ValueError(
             "interactions must be a sparse matrix or a 2-D array of users x items, got "
