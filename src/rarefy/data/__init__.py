@@ -1,22 +1,39 @@
-"""Text and token data: the embedded standard-library corpus, the user's own files, windows.
+"""Text, tokens and interactions: the embedded standard-library corpus, the user's own files.
 
 ``stdlib``  the Python standard library's source and docstrings, read as text, never imported;
 ``text``    documents from a user's file or folder;
-``tokens``  token streams, evaluation windows and seeded training batches.
+``tokens``  token streams, evaluation windows and seeded training batches;
+``interactions``  who chose what: a user's file, k-core, splits, a planted generator;
+``stdlib_interactions``  which functions call what, and which docstrings say what.
 """
 
+from rarefy.data.interactions import (
+    Interactions,
+    k_core,
+    planted_interactions,
+    read_interactions,
+    split_interactions,
+)
 from rarefy.data.stdlib import HELD_OUT, Module, Passage, modules, passages
+from rarefy.data.stdlib_interactions import docstring_words, function_calls
 from rarefy.data.text import read_documents
 from rarefy.data.tokens import encode, sample_windows, windows
 
 __all__ = [
     "HELD_OUT",
+    "Interactions",
     "Module",
     "Passage",
+    "docstring_words",
     "encode",
+    "function_calls",
+    "k_core",
     "modules",
     "passages",
+    "planted_interactions",
     "read_documents",
+    "read_interactions",
     "sample_windows",
+    "split_interactions",
     "windows",
 ]

@@ -1,7 +1,9 @@
-"""Language models: opening the shipped one or a user's folder, and measuring them.
+"""Models and how they are measured: the shipped or a user's language model, recommenders.
 
 ``opening``     :func:`open_model`, :func:`open_network`, :func:`decoder_layers`;
 ``evaluate``    loss, perplexity, bits per byte on token windows;
+``recommenders``  :class:`MF`, :class:`LightGCN`, :class:`NeuMF`, :class:`MultVAE`;
+``ranking``     recall and NDCG over all items;
 ``shipped/``    the models in the package, each with its model card;
 ``train_code``  how the code model was trained.
 """
@@ -15,15 +17,24 @@ from rarefy.models.opening import (
     open_model,
     open_network,
 )
+from rarefy.models.ranking import evaluate_ranking, rank_items
+from rarefy.models.recommenders import MF, LightGCN, MultVAE, NeuMF, Recommender
 
 __all__ = [
+    "MF",
     "SHIPPED",
     "LanguageModel",
+    "LightGCN",
+    "MultVAE",
+    "NeuMF",
+    "Recommender",
     "bits_per_byte",
     "decoder_layers",
+    "evaluate_ranking",
     "example_inputs",
     "open_model",
     "open_network",
     "perplexity",
+    "rank_items",
     "token_losses",
 ]

@@ -13,12 +13,16 @@ After training      ``calibrate``     :class:`LayerStats`, :func:`walk_blocks`
 In training         ``finetune``      :func:`finetune` with masks held
                     ``imp``           :func:`iterative_magnitude`: lottery tickets
                     ``dynamic``       :class:`DynamicMasks`: SET, RigL, gradual magnitude
+                    ``dsl``           :class:`DSL`: embedding tables, the budget kept
                     ``iso_flop``      :func:`iso_flop`: larger, sparse, at the same cost
                     ``iso_layers``    :class:`SparseParallel`, factorized, doped
 Searching           ``search``        :class:`RandomSearch`: the neutral baseline, and its protocol
                     ``search_space``  :class:`NodeSpace`, :class:`WeightSpace`
                     ``subnetwork``    :func:`subnetwork`: hidden units left out by slicing
                     ``stacked``       :class:`StackedPerceptrons`: many networks in one batch
+                    ``pep``           :class:`LearnedThresholds`: soft thresholds that are learned
+Recommenders        ``sparse_recommender``  :class:`SparseRecommender`: fit, recommend, evaluate
+                    ``sparse_embedding``    :class:`SparseEmbedding`: stored and scored sparse
 How much is free    ``curve``         :func:`sparsity_curve`: the essential range and its knee
                     ``monitor``       :class:`SparsificationMonitor`: when it emerges
 What it all means   ``diagnosis``     :func:`diagnose`: what the doctor says, and its parts
@@ -67,6 +71,7 @@ from rarefy.weights.diagnosis import (
     matched_width,
     speedup,
 )
+from rarefy.weights.dsl import DSL
 from rarefy.weights.dsnot import DSnoTResult, dsnot, random_swaps
 from rarefy.weights.dynamic import (
     SET,
@@ -77,8 +82,8 @@ from rarefy.weights.dynamic import (
     Static,
     Update,
     drop_and_grow,
-    dynamic_callback,
 )
+from rarefy.weights.dynamic_callback import dynamic_callback
 from rarefy.weights.export import (
     load_sparse,
     load_sparse_masks,
@@ -101,6 +106,7 @@ from rarefy.weights.macs import LayerMacs, count_macs
 from rarefy.weights.masks import LayerDensity, Masks, Similarity, mask_similarity
 from rarefy.weights.monitor import ChangePoint, SparsificationMonitor, change_point
 from rarefy.weights.nm import Compressed, is_nm, nm_compress, nm_expand, nm_violation
+from rarefy.weights.pep import LearnedThresholds, SoftThreshold
 from rarefy.weights.prune_lm import (
     PrunedLayer,
     PrunedModel,
@@ -129,6 +135,8 @@ from rarefy.weights.search import (
 )
 from rarefy.weights.search_space import NodeSpace, SearchSpace, WeightSpace
 from rarefy.weights.select import block_weights, input_axes, input_axis, select
+from rarefy.weights.sparse_embedding import SparseEmbedding
+from rarefy.weights.sparse_recommender import SparseRecommender
 from rarefy.weights.sparsegpt import SparseGPTResult, obs_factor, sparsegpt, sparsegpt_score
 from rarefy.weights.stacked import StackedPerceptrons
 from rarefy.weights.subnetwork import Units, embed, perceptron, subnetwork, unit_masks
@@ -142,6 +150,7 @@ __all__ = [
     "Claimed",
     "Comparison",
     "Compressed",
+    "DSL",
     "DSnoTResult",
     "Diagnosis",
     "DynamicMasks",
@@ -156,6 +165,7 @@ __all__ = [
     "LayerMacs",
     "LayerStats",
     "LayerTimes",
+    "LearnedThresholds",
     "Lesson",
     "MASKED",
     "MaskedWeight",
@@ -172,10 +182,13 @@ __all__ = [
     "STRAIGHT_THROUGH",
     "SearchSpace",
     "Similarity",
+    "SoftThreshold",
     "SparseDoped",
+    "SparseEmbedding",
     "SparseFactorized",
     "SparseGPTResult",
     "SparseParallel",
+    "SparseRecommender",
     "SparsificationMonitor",
     "SparsityCurve",
     "SparsityTrace",

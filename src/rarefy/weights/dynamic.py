@@ -18,7 +18,6 @@ dropped does not return in the same update.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -40,8 +39,12 @@ class Rule(Protocol):
     """How masks change at an update; ``gradients`` are dense, and empty unless asked for."""
 
     @property
-    def by_gradient(self) -> bool:
-        """Whether the rule reads gradients of pruned weights."""
+    def by_gradient(self) -> bool | Literal["interval", "momentum"]:
+        """Whether the rule reads gradients, those of pruned weights too.
+
+        ``True`` gives those of the update's own step; ``"interval"`` the magnitudes of all steps
+        since the last update, summed; ``"momentum"`` a running mean, nine tenths of it the past.
+        """
 
     def __call__(
         self,
@@ -248,8 +251,8 @@ class DynamicMasks:
     Raises
     ------
     ValueError
-        If the optimizer lacks a masked parameter, a mask does not fit, a tensor is tied, or a
-        number is out of range.
+        If the optimizer lacks a masked parameter, a mask does not fit, a tensor is tied, an
+        embedding gives sparse gradients, or a number is out of range.
 
     Examples
     --------
@@ -291,7 +294,10 @@ class DynamicMasks:
         self._model, self._optimizer = model, optimizer
         self._rule, self._steps, self._every, self._generator = rule, steps, every, generator
         self._on_update = on_update
-        self._outside: dict[str, Tensor] = {}
+        self._refuse_sparse_gradients()
+        self._dense: dict[str, Tensor] = {}
+        self._gathered: dict[str, Tensor] = {}
+        self._ever = Masks({name: torch.zeros_like(mask) for name, mask in masks.items()})
         self.taken = 0
         self.history: list[Update] = []
         self._put(masks)
@@ -308,6 +314,8 @@ class DynamicMasks:
             "masks": {name: mask.clone() for name, mask in self.masks.items()},
             "generator": self._generator.get_state(),
             "history": [tuple(update) for update in self.history],
+            "ever": {name: mask.clone() for name, mask in self._ever.items()},
+            "gathered": {name: gradient.clone() for name, gradient in self._gathered.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -318,6 +326,12 @@ class DynamicMasks:
         self.taken = state["taken"]
         self._generator.set_state(state["generator"])
         self.history = [Update(*update) for update in state["history"]]
+        self._ever = Masks(state["ever"])
+        self._gathered = dict(state["gathered"])
+
+    def ever_active(self) -> float:
+        """Share of the masked weights that were kept at some time."""
+        return self._ever.density()
 
     def detach(self) -> None:
         """Take the hooks off, leaving an ordinary model with its zeros."""
@@ -336,6 +350,7 @@ class DynamicMasks:
     def _put(self, masks: Masks) -> None:
         """Put masks in force: what they prune loses its weight and its optimizer state."""
         self.masks = masks
+        self._ever = self._ever | masks
         self._pruned = dict(~masks)
         masks.apply_(self._model, optimizer=self._optimizer)
 
@@ -343,10 +358,12 @@ class DynamicMasks:
     def _mask_gradient(self, name: str, parameter: Tensor) -> None:
         gradient, pruned = parameter.grad, self._pruned[name]
         assert gradient is not None  # torch calls this hook behind an accumulation only
-        if self._rule.by_gradient and self._due(self.taken + 1):
-            outside = gradient.masked_fill(~pruned, 0)
-            before = self._outside.get(name)
-            self._outside[name] = outside if before is None else before + outside
+        if self._rule.by_gradient and (self._gathers or self._due(self.taken + 1)):
+            # The gradient of this pass on top of those before it, which were masked in place.
+            before = self._dense.get(name)
+            self._dense[name] = (
+                gradient.clone() if before is None else before.masked_fill(~pruned, 0) + gradient
+            )
         gradient.masked_fill_(pruned, 0)
 
     @torch.no_grad()
@@ -356,15 +373,18 @@ class DynamicMasks:
         # not where an update mixes positions.
         for name, weight in self._weights.items():
             weight.masked_fill_(self._pruned[name], 0)
+        if self._gathers:
+            self._gather()
         if self._due(self.taken):
-            self._refuse_nan()
+            gradients = self._gathered if self._gathers else self._dense
+            self._refuse_nan(gradients)
             before = self.masks
             self._put(
                 self._rule(
                     self._weights,
                     before,
                     progress=min(self.taken / self._steps, 1.0),
-                    gradients=self._outside,
+                    gradients=gradients,
                     generator=self._generator,
                 )
             )
@@ -372,71 +392,39 @@ class DynamicMasks:
                 self.history.append(Update(self.taken, self.masks.density(), dropped))
                 if self._on_update is not None:
                     self._on_update(self.taken, self.masks)
-        self._outside.clear()
+            if self._rule.by_gradient == "interval":
+                self._gathered.clear()
+        self._dense.clear()
 
-    def _refuse_nan(self) -> None:
-        for what, tensors in (("weights", self._weights), ("gradients", self._outside)):
+    @property
+    def _gathers(self) -> bool:
+        return self._rule.by_gradient in ("interval", "momentum")
+
+    def _gather(self) -> None:
+        """Add this step's dense gradients to those that the rule wants from many steps."""
+        for name, gradient in self._dense.items():
+            past = self._gathered.get(name, torch.zeros_like(gradient))
+            self._gathered[name] = (
+                past + gradient.abs()
+                if self._rule.by_gradient == "interval"
+                else past.lerp(gradient, 0.1)
+            )
+
+    def _refuse_sparse_gradients(self) -> None:
+        modules = dict(self._model.named_modules())
+        for name in self._weights:
+            owner = modules[name.rpartition(".")[0]]
+            if isinstance(owner, nn.Embedding | nn.EmbeddingBag) and owner.sparse:
+                raise ValueError(
+                    f"{name} belongs to an embedding with sparse=True, whose gradients leave out "
+                    "rows; build it with sparse=False"
+                )
+
+    def _refuse_nan(self, gradients: Mapping[str, Tensor]) -> None:
+        for what, tensors in (("weights", self._weights), ("gradients", gradients)):
             for name, tensor in tensors.items():
                 if bool(tensor.isnan().any()):
                     raise ValueError(
                         f"the {what} of {name} hold NaN at step {self.taken}: training has "
                         "diverged, and no mask can be chosen"
                     )
-
-
-def dynamic_callback(
-    masks: Masks, *, rule: Rule, every: int = 100, generator: torch.Generator
-) -> Any:
-    """Make a transformers ``TrainerCallback`` that trains with :class:`DynamicMasks`.
-
-    The trainer makes its optimizer itself; the masks are put on when training begins and taken
-    off, zeros in place, when it ends.
-
-    Parameters
-    ----------
-    masks, rule, every, generator
-        As for :class:`DynamicMasks`.
-
-    Returns
-    -------
-    transformers.TrainerCallback
-        Its ``dynamic`` is the :class:`DynamicMasks`, once training has begun.
-    """
-    from transformers import TrainerCallback
-
-    class Dynamic(TrainerCallback):
-        dynamic: DynamicMasks
-
-        def on_train_begin(
-            self,
-            args: Any,  # noqa: ARG002 - the trainer's signature
-            state: Any,
-            control: Any,  # noqa: ARG002
-            *,
-            model: nn.Module,
-            optimizer: Optimizer,
-            **_: Any,
-        ) -> None:
-            self.dynamic = DynamicMasks(
-                model,
-                masks,
-                _inner(optimizer),
-                rule=rule,
-                steps=state.max_steps,
-                every=every,
-                generator=generator,
-            )
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-            self.dynamic.detach()
-
-    return Dynamic()
-
-
-def _inner(optimizer: Any) -> Optimizer:
-    """Find the optimizer that steps: accelerate, which the trainer uses, wraps it."""
-    # A wrapper cannot be there unless its module is; accelerate is no dependency.
-    wrapping = sys.modules.get("accelerate.optimizer")
-    if wrapping is not None and isinstance(optimizer, wrapping.AcceleratedOptimizer):
-        return optimizer.optimizer
-    return optimizer

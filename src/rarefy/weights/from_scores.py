@@ -85,7 +85,7 @@ def mask_from_scores(
         return Masks({n: TopK(kept[n], by="value", axis=None).mask(s) for n, s in scores.items()})
     if scope != "global":
         raise ValueError(f"scope must be 'global', 'layer' or 'row', got {scope!r}")
-    return _global_mask(scores, density, magnitude=False)
+    return largest(scores, round(density * sum(score.numel() for score in scores.values())))
 
 
 def global_magnitude_mask(
@@ -115,7 +115,9 @@ def global_magnitude_mask(
     TypeError, ValueError
         As :func:`mask_from_scores`.
     """
-    return _global_mask(weights, check_density(density=density, sparsity=sparsity), magnitude=True)
+    density = check_density(density=density, sparsity=sparsity)
+    k = round(density * sum(weight.numel() for weight in weights.values()))
+    return largest(weights, k, magnitude=True)
 
 
 def row_mask(score: Tensor, *, density: float, axis: int = 1) -> Tensor:
@@ -168,13 +170,13 @@ def check_density(*, density: float | None = None, sparsity: float | None = None
     return value if name == "density" else 1 - value
 
 
-def _global_mask(scores: Mapping[str, Tensor], density: float, *, magnitude: bool) -> Masks:
+def largest(scores: Mapping[str, Tensor], k: int, *, magnitude: bool = False) -> Masks:
+    """Keep the ``k`` largest of all tensors together, by value or by magnitude."""
     # Numba takes a good part of a second to import, and only this scope needs it.
     from rarefy.kernels.cpu.select import kth_largest, mask_at_least
 
     arrays = [score.detach() for score in scores.values()]
     sizes = [array.numel() for array in arrays]
-    k = round(density * sum(sizes))
     # float64 scores (SynFlow) keep their order and their distinctness only as float64.
     if all(array.dtype != torch.float64 and array.device.type == "cpu" for array in arrays):
         kept = mask_at_least(arrays, kth_largest(arrays, k, magnitude=magnitude))
