@@ -179,6 +179,16 @@ def clamp(typingctx, registers, low, high):
     return registers(registers, types.float32, types.float32), codegen
 
 
+@intrinsic
+def keep_alive(typingctx, array):
+    """Nothing, but Numba frees an array after its last use, and a use of its address is none."""
+
+    def codegen(context, builder, signature, args):
+        return context.get_dummy_value()
+
+    return types.void(array), codegen
+
+
 @cache
 def tile_vectors(block: int, panelled: bool) -> int:
     """Vectors of pixels a micro-kernel of ``block`` output rows holds.
@@ -229,5 +239,6 @@ def microkernel(block: int, count: int) -> Callable[..., None]:
                 if residual != 0:
                     acc = add(acc, load(block, count, residual, row * pixels + pixel, pixels, last))
                 store(clamp(acc, low, high), y, row * pixels + pixel, pixels, last)
+        keep_alive(memory)
 
     return kernel
