@@ -196,10 +196,10 @@ def spmm(
         out = torch.empty(shape) if isinstance(x, torch.Tensor) else np.empty(shape, np.float32)
     else:
         _check_out(out, x, residual, shape)
-    work = packed.val.size * shape[1]
-    threads = thread_count(threads, torch.get_num_threads() if work > _WORTH_A_THREAD else 1)
+    thread_count(threads, 1)
     if shape[1] >= LANES:
-        _product(packed, x, residual, out, (float(low), float(high)), threads)
+        run = bind(packed, shape[1], clamp=(low, high), threads=threads)
+        run(_address(x), 0 if residual is None else _address(residual), _address(out))
     elif shape[1] > 0:
         # Fewer pixels than one vector: the kernel works on whole vectors, so pad to one.
         x, residual = _pad(x), None if residual is None else _pad(residual)
@@ -223,36 +223,50 @@ def spmm_reference(
     return torch.from_numpy(y) if isinstance(x, torch.Tensor) else y
 
 
-def _product(
+def bind(
     packed: PackedSparse,
-    x: Array,
-    residual: Array | None,
-    y: Array,
-    clamp: tuple[float, float],
-    threads: int,
-) -> None:
-    """Write the product to ``y``; all matrices are row-major and at least one vector wide."""
-    pixels: int = x.shape[1]
+    pixels: int,
+    *,
+    clamp: tuple[float, float] = (float("-inf"), float("inf")),
+    threads: int | None = None,
+) -> Callable[[int, int, int], None]:
+    """Everything about a product but its activations, for those who repeat it.
+
+    Returns a function of the addresses of x ``(C_in, pixels)``, of a residual (0: none) and of y
+    ``(C_out, pixels)``: row-major float32 matrices, where y overlaps no other. It checks nothing.
+
+    Raises
+    ------
+    ValueError
+        If the pixels do not fill a vector.
+    """
+    if pixels < LANES:
+        raise ValueError(f"pixels must be at least {LANES}, got {pixels}: spmm pads fewer")
     panelled = len(packed.col) >= _WORTH_A_PANEL * packed.shape[1]
     most = tile_vectors(packed.block, panelled)
-    operands = (
-        *(packed.ptr, packed.col, packed.val, packed.bias),
-        *(_address(x), 0 if residual is None else _address(residual), _address(y)),
-        *((packed.shape[1], pixels), clamp),
-        panelled,
-    )
-
-    def run(vectors: tuple[int, int], blocks: tuple[int, int]) -> None:
-        for kernel, tiles in _tiles(*vectors, pixels, packed.block, most):
-            kernel(*operands, tiles, blocks)
-
-    if threads == 1:
-        run((0, -(-pixels // LANES)), (0, len(packed.ptr) - 1))
-        return
-    tasks: list[Callable[[], None]] = [
-        partial(run, vectors, blocks) for vectors, blocks in _shares(packed, pixels, threads, most)
+    work = packed.val.size * pixels
+    threads = thread_count(threads, torch.get_num_threads() if work > _WORTH_A_THREAD else 1)
+    weights = (packed.ptr, packed.col, packed.val, packed.bias)
+    sizes = ((packed.shape[1], pixels), (float(clamp[0]), float(clamp[1])), panelled)
+    shares = [((0, -(-pixels // LANES)), (0, len(packed.ptr) - 1))]
+    if threads > 1:
+        shares = list(_shares(packed, pixels, threads, most))
+    plans = [
+        [(kernel, span, blocks) for kernel, span in _tiles(*vectors, pixels, packed.block, most)]
+        for vectors, blocks in shares
     ]
-    side_by_side(tasks)
+
+    def share(plan: list[Any], x: int, residual: int, y: int) -> None:
+        for kernel, span, blocks in plan:
+            kernel(*weights, x, residual, y, *sizes, span, blocks)
+
+    def run(x: int, residual: int, y: int) -> None:
+        if len(plans) == 1:
+            share(plans[0], x, residual, y)
+        else:
+            side_by_side([partial(share, plan, x, residual, y) for plan in plans])
+
+    return run
 
 
 def _shares(
