@@ -174,9 +174,7 @@ def _same(ours: Tensor, theirs: Tensor, name: str) -> None:
         raise RuntimeError(f"{name} is off by {error}")
 
 
-def _row(
-    name: str, peer: str, ours: float, theirs: float, *, goal: float | None
-) -> dict[str, Any]:
+def _row(name: str, peer: str, ours: float, theirs: float, *, goal: float | None) -> dict[str, Any]:
     return {
         "name": name,
         "peer": peer,

@@ -283,7 +283,7 @@ class _Reader:
             folded = fuse_conv_bn_weights(conv.weight, conv.bias, *norm)
             conv.weight, conv.bias = folded[0].detach(), folded[1].detach()
             return conv.y
-        clamp = _clamp(node, module, what)
+        clamp = _clamp(module, what)
         if clamp is not None and conv.clamp is None:
             conv.clamp = clamp
             return conv.y
@@ -309,16 +309,17 @@ class _Reader:
         return None
 
     def _mean(self, node: fx.Node, module: nn.Module | None, what: Any) -> int | None:
-        if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
-            keepdim = True
-        elif what is F.adaptive_avg_pool2d and node.args[1] in (1, (1, 1), [1, 1]):
-            keepdim = True
+        if isinstance(module, nn.AdaptiveAvgPool2d):
+            whole, keepdim = module.output_size in (1, (1, 1)), True
+        elif what is F.adaptive_avg_pool2d:
+            whole, keepdim = node.args[1] in (1, (1, 1), [1, 1]), True
         elif what in _MEANS:
-            dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
-            if tuple(dim) not in ((2, 3), (-2, -1)) if isinstance(dim, tuple | list) else True:
-                return None
-            keepdim = bool(node.kwargs.get("keepdim", node.args[2] if len(node.args) > 2 else 0))
+            given = dict(zip(("x", "dim", "keepdim"), node.args, strict=False)) | node.kwargs
+            dim, keepdim = given.get("dim"), bool(given.get("keepdim", False))
+            whole = isinstance(dim, tuple | list) and tuple(dim) in ((2, 3), (-2, -1))
         else:
+            return None
+        if not whole:
             return None
         x = self.numbers[node.all_input_nodes[0].name]
         made = GlobalMean(node.name, x, self._new(), keepdim)
@@ -326,7 +327,7 @@ class _Reader:
         return made.y
 
 
-def _clamp(node: fx.Node, module: nn.Module | None, what: Any) -> tuple[float, float] | None:
+def _clamp(module: nn.Module | None, what: Any) -> tuple[float, float] | None:
     if what in _RELU6S:
         return 0.0, 6.0
     if what in _RELUS:

@@ -44,7 +44,7 @@ class LayerChoice(NamedTuple):
     sparsity : float
     block : int
         Output channels that share an input channel in the sparse product; 0 for the others.
-    seconds : dict of str to float
+    seconds : dict of kernel to float
         What was timed; empty where there was nothing to choose.
     note : str
         Why it is not sparse, if it is not.
@@ -54,7 +54,7 @@ class LayerChoice(NamedTuple):
     kernel: Kernel
     sparsity: float
     block: int
-    seconds: dict[str, float]
+    seconds: dict[Kernel, float]
     note: str
 
 
@@ -145,36 +145,32 @@ class Plan:
         return step
 
     def _convolution(self, conv: Convolution) -> Step:
+        steps, block, note = self._candidates(conv)
         known = self._policy.chosen.get(conv.name)
-        steps: dict[Kernel, Step] = {}
-        note = ""
-        block = 0
+        if known in steps:
+            steps = {known: steps[known]}
+        seconds = _time(steps) if len(steps) > 1 else {}
+        best = min(steps, key=lambda kernel: seconds.get(kernel, 0.0))
+        self._policy.chosen.setdefault(conv.name, best)
+        if best != "sparse" and "sparse" in seconds:
+            note = "dense is faster here"
+        if best != "sparse":
+            block = 0
+        self.choices.append(LayerChoice(conv.name, best, conv.sparsity, block, seconds, note))
+        return steps[best]
+
+    def _candidates(self, conv: Convolution) -> tuple[dict[Kernel, Step], int, str]:
+        """What can do a convolution; the block of the sparse product, and why there is none."""
         if conv.pointwise:
             note = self._why_not_sparse(conv)
-            if not note:
-                sparse = self._sparse(conv)
-                steps["sparse"], block = sparse
-            if known is None or known == "dense" or not steps:
-                steps["dense"] = self._dense(conv)
-        elif conv.depthwise:
-            steps["windows"] = self._windows(conv)
-        else:
-            note = "not a 1 x 1 convolution of stride 1"
-        if known is None or known == "torch" or not steps:
-            steps["torch"] = self._torch(conv)
-        if known not in steps:
-            known = None
-        seconds = {} if len(steps) == 1 or known else _time(steps)
-        best: Kernel = known or min(steps, key=lambda kernel: seconds.get(kernel, 0.0))
-        self._policy.chosen.setdefault(conv.name, best)
-        if "sparse" in steps and best != "sparse":
-            note = "dense is faster here"
-        self.choices.append(
-            LayerChoice(
-                conv.name, best, conv.sparsity, block * (best == "sparse"), dict(seconds), note
-            )
-        )
-        return steps[best]
+            dense: dict[Kernel, Step] = {"dense": self._dense(conv), "torch": self._torch(conv)}
+            if note:
+                return dense, 0, note
+            step, block = self._sparse(conv)
+            return {"sparse": step, **dense}, block, ""
+        if conv.depthwise:
+            return {"windows": self._windows(conv), "torch": self._torch(conv)}, 0, "depthwise"
+        return {"torch": self._torch(conv)}, 0, "not a 1 x 1 convolution of stride 1"
 
     def _why_not_sparse(self, conv: Convolution) -> str:
         from rarefy.kernels.cpu.spmm import LANES

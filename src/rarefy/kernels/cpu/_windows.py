@@ -97,9 +97,7 @@ def keep(typingctx, registers, first, stop):
             builder.icmp_signed(">=", lanes, spread(args[1])),
             builder.icmp_signed("<", lanes, spread(args[2])),
         )
-        return _pack(
-            builder, [builder.select(inside, v, zeros) for v in _unpack(builder, args[0])]
-        )
+        return _pack(builder, [builder.select(inside, v, zeros) for v in _unpack(builder, args[0])])
 
     return registers(registers, types.intp, types.intp), codegen
 
