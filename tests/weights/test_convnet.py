@@ -73,7 +73,7 @@ def test_whole_networks_equal_the_masked_dense_model(build):
     model, x = pruned(build()), torch.randn(2, 3, 128, 128)
     before = copy.deepcopy(model.state_dict())
     fast = sparsify_for_inference(model, x)
-    assert fast.layout == "sparse"
+    assert fast.layout == "chain"
     pointwise = [choice for choice in fast.choices if ".0.0" not in choice.name]
     assert {choice.kernel for choice in pointwise} <= {"sparse", "windows"}
     assert_same(fast, model, x)
@@ -199,7 +199,7 @@ def test_modes_are_left_as_they_were():
 
 def test_dense_networks_stay_dense_with_a_note():
     fast = sparsify_for_inference(mobilenet_v1(0.25, classes=4), torch.zeros(1, 3, 64, 64))
-    assert fast.layout != "sparse" and not any(c.kernel == "sparse" for c in fast.choices)
+    assert not any(c.kernel == "sparse" for c in fast.choices)
     assert "0% sparse, less than 67%" in {choice.note for choice in fast.choices}
 
 
@@ -212,8 +212,18 @@ def test_auto_falls_back_where_sparse_is_slower(monkeypatch):
     model = pruned(nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1)), 0.9)
     fast = sparsify_for_inference(model, torch.randn(1, 8, 8, 8))
     assert [choice.kernel for choice in fast.choices] == ["dense", "dense"]
-    assert fast.layout in ("contiguous", "channels_last")
     assert fast.choices[0].note == "dense is faster here"
+
+
+def test_a_network_that_is_faster_dense_runs_dense(monkeypatch):
+    times = {"chain": 2.0, "contiguous": 1.5, "channels_last": 1.0}
+    monkeypatch.setattr(convnet.SparseConvNet, "_measure", lambda self, sample: times)
+    model, x = pruned(mobilenet_v1(0.25, classes=4)), torch.randn(2, 3, 64, 64)
+    fast = sparsify_for_inference(model, x)
+    assert fast.layout == "channels_last"
+    assert_same(fast, model, x)
+    times["chain"] = 0.5
+    assert sparsify_for_inference(model, x).layout == "chain"
 
 
 @pytest.mark.usefixtures("always_sparse")

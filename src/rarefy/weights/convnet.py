@@ -26,9 +26,9 @@ from rarefy.weights.conv_graph import Network, evaluating, network
 from rarefy.weights.conv_plan import DensePlan, LayerChoice, Plan, Policy
 
 Block = Literal[1, 2, 4, "auto"]
-Layout = Literal["sparse", "contiguous", "channels_last"]
+Layout = Literal["chain", "contiguous", "channels_last"]
 
-_FORMATS = {
+_FORMATS: dict[Layout, torch.memory_format] = {
     "contiguous": torch.contiguous_format,
     "channels_last": torch.channels_last,
 }
@@ -48,9 +48,9 @@ class SparseConvNet(nn.Module):
     ----------
     choices : list of LayerChoice
         One for each convolution, in the order they run.
-    layout : {"sparse", "contiguous", "channels_last"}
-        How the whole network runs: layer by layer as ``choices`` say, or dense by torch.
-    seconds : dict of str to float
+    layout : {"chain", "contiguous", "channels_last"}
+        How the whole network runs: layer by layer as ``choices`` say, or by torch alone.
+    seconds : dict of layout to float
         Of the whole network on the sample, for each layout.
     """
 
@@ -58,16 +58,14 @@ class SparseConvNet(nn.Module):
         super().__init__()
         self._network, self._policy = net, policy
         self._plans: dict[tuple[int, ...], Plan] = {}
-        self._dense: dict[str, DensePlan] = {}
+        self._dense: dict[Layout, DensePlan] = {}
         self._lock = threading.Lock()
-        self.layout: Layout = "sparse"
+        self.layout: Layout = "chain"
         self.choices: list[LayerChoice] = self._plan(sample).choices
         self.seconds = self._measure(sample)
-        if not any(choice.kernel == "sparse" for choice in self.choices):
-            self.seconds.pop("sparse")
-        dense = min(_FORMATS, key=self.seconds.__getitem__)
-        if "sparse" not in self.seconds or self.seconds["sparse"] > _MARGIN * self.seconds[dense]:
-            self.layout = dense  # type: ignore[assignment]
+        dense: Layout = min(_FORMATS, key=self.seconds.__getitem__)
+        if self.seconds["chain"] > _MARGIN * self.seconds[dense]:
+            self.layout = dense
 
     def forward(self, x: Tensor) -> Tensor:
         """Output for images ``(n, C, H, W)``; its memory is the caller's.
@@ -94,7 +92,7 @@ class SparseConvNet(nn.Module):
         self._lock = threading.Lock()
 
     def _run(self, x: Tensor, layout: Layout) -> Tensor:
-        if layout != "sparse":
+        if layout != "chain":
             if layout not in self._dense:
                 self._dense[layout] = DensePlan(self._network, _FORMATS[layout])
             return self._dense[layout].run(x)
@@ -111,9 +109,9 @@ class SparseConvNet(nn.Module):
             self._plans[size] = Plan(self._network, x[:1].contiguous(), self._policy)
         return self._plans[size]
 
-    def _measure(self, sample: Tensor) -> dict[str, float]:
-        layouts: tuple[Layout, ...] = ("sparse", "contiguous", "channels_last")
-        seconds: dict[str, list[float]] = {layout: [] for layout in layouts}
+    def _measure(self, sample: Tensor) -> dict[Layout, float]:
+        layouts: tuple[Layout, ...] = ("chain", *_FORMATS)
+        seconds: dict[Layout, list[float]] = {layout: [] for layout in layouts}
         for turn in range(_ROUNDS + 1):
             for layout in layouts:
                 start = time.perf_counter()
