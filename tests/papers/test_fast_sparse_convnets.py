@@ -99,20 +99,20 @@ def test_a_dense_network_is_not_pruned_and_learns(shared):
     model = small_v1(shared.images, 0.125, 0)
     generator = torch.Generator().manual_seed(0)
     accuracy = train(
-        model, shared.images, steps=60, pruning=None, generator=generator, device="cpu"
+        model, shared.images, steps=100, pruning=None, generator=generator, device="cpu"
     )
-    assert accuracy > 0.25
+    assert accuracy > 0.3
     assert all(bool((w != 0).all()) for w in pointwise(model).values())
 
 
 def test_digits_are_scattered_and_noisy(shared):
     plain = digits(torch.Generator().manual_seed(0))
     images = scattered(plain, torch.Generator().manual_seed(1))
-    assert images.x.shape == (4 * 1297, 1, 32, 32) and images.test_x.shape == (500, 1, 32, 32)
+    assert images.x.shape == (4 * 1297, 1, 16, 16) and images.test_x.shape == (500, 1, 16, 16)
     totals = images.x.sum((1, 2, 3)).view(4, -1)
     torch.testing.assert_close(totals, totals[:1].expand(4, -1))
     assert not torch.equal(images.x[0], images.x[1297])
-    assert images.test_x.min() < -0.5 <= 0 <= images.x.min()
+    assert images.test_x.min() < -0.3 <= 0 <= images.x.min()
 
 
 def test_late_blocks_are_late(shared):

@@ -1,6 +1,6 @@
 """The accuracy side of paper 38: small MobileNets on digits somewhere in a noisy picture.
 
-Every digit is enlarged to 24 x 24 pixels and stands at random places of a picture of 32 x 32; noise
+Every digit is enlarged to 12 x 12 pixels and stands at random places of a picture of 16 x 16; noise
 is added to every picture anew. SGD with Nesterov momentum, a cosine to 0, batches of 64. Sparse
 networks prune their 1 x 1 convolutions by magnitude from a tenth to six tenths of the training.
 """
@@ -8,7 +8,8 @@ networks prune their 1 x 1 convolutions by magnitude from a tenth to six tenths 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -22,11 +23,11 @@ from rarefy.weights import DynamicMasks, GradualMagnitude, Masks, select
 
 _BATCH = 64
 _RATE = 0.1
-_NOISE = 0.5
-_SIDE, _DIGIT = 32, 24
+_NOISE = 0.3
+_SIDE, _DIGIT = 16, 12
 _PLACES = 4
 
-# Five pairs of depthwise and 1 x 1 convolutions, on 16 x 16 and then 8 x 8 pixels.
+# Five pairs of depthwise and 1 x 1 convolutions, on 8 x 8 and then 4 x 4 pixels.
 _PAIRS = ((64, 1), (128, 2), (128, 1), (256, 1), (256, 1))
 EARLY, LATE = (0, 1, 2), (3, 4)
 
@@ -105,8 +106,8 @@ def train(
     device: str,
 ) -> float:
     """Train a network in place, pruning as it goes, and return its accuracy on the test images."""
-    last = torch.channels_last
-    model.to(device, memory_format=last).train()
+    # In this layout torch trains depthwise convolutions in half the time.
+    lay_out(model.to(device).train(), torch.channels_last)
     sgd = torch.optim.SGD(
         model.parameters(), lr=_RATE, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True
     )
@@ -127,26 +128,49 @@ def train(
             every=max(1, steps // 50),
             generator=generator,
         )
-    for step in range(steps):
-        warm = min(1.0, (step + 1) / 10)
-        for group in sgd.param_groups:
-            group["lr"] = warm * _RATE / 2 * (1 + math.cos(math.pi * step / steps))
-        drawn = torch.randint(len(images.x), (_BATCH,), generator=generator)
-        x = images.x[drawn]
-        x = x + _NOISE * torch.randn(x.shape, generator=generator)
-        sgd.zero_grad()
-        logits = model(x.to(device, memory_format=last))
-        cross_entropy(logits, images.y[drawn].to(device)).backward()
-        sgd.step()
+    # Networks this small lose more than they gain by sharing a step between threads.
+    with one_thread():
+        for step in range(steps):
+            warm = min(1.0, (step + 1) / 10)
+            for group in sgd.param_groups:
+                group["lr"] = warm * _RATE / 2 * (1 + math.cos(math.pi * step / steps))
+            drawn = torch.randint(len(images.x), (_BATCH,), generator=generator)
+            x = images.x[drawn]
+            x = x + _NOISE * torch.randn(x.shape, generator=generator)
+            sgd.zero_grad()
+            logits = model(x.to(device, memory_format=torch.channels_last))
+            cross_entropy(logits, images.y[drawn].to(device)).backward()
+            sgd.step()
     model.eval()
     with torch.no_grad():
         right = model(images.test_x.to(device)).argmax(1).cpu() == images.test_y
-    model.to("cpu", memory_format=torch.contiguous_format)
+    lay_out(model.to("cpu"), torch.contiguous_format)
     return float(right.float().mean())
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One torch thread inside, as many as there were behind."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def lay_out(model: nn.Module, layout: torch.memory_format) -> None:
+    """Put the weights of convolutions in a memory format."""
+    for weight in model.parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=layout)
 
 
 def _seeded(build: Callable[[], MobileNet], seed: int) -> MobileNet:
     """Build a network; the seed is scoped, the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build()
+        model = build()
+    # It would draw from the global generator, and short trainings do without.
+    model.classifier[0] = nn.Identity()
+    return model

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
+from itertools import product
 from statistics import geometric_mean, median
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from rarefy.papers._fast_convnets_digits import pointwise
+from rarefy.papers._fast_convnets_digits import lay_out, one_thread, pointwise
 from rarefy.papers._recipe import Trial
 from rarefy.weights import block_mask, magnitude, sparsify_for_inference
 
 SPARSITIES = (70, 80, 90, 95)
-BLOCKS = (1, 2, 4)
+BLOCKS: tuple[Literal[1, 2, 4], ...] = (1, 2, 4)
 
 # 1 x 1 convolutions of MobileNet v1: (C_in, C_out, side of the square image)
 _LAYERS = ((64, 128, 56), (128, 256, 28), (256, 512, 14), (512, 512, 14), (1024, 1024, 7))
@@ -36,10 +36,9 @@ def product_ratios(trial: Trial) -> dict[str, float]:
     with one_thread(), torch.no_grad():
         for i, layer in enumerate(layers):
             trial.progress(f"1 x 1 convolution, {layer[0]} to {layer[1]}", i / len(layers))
-            for percent in SPARSITIES:
-                for block in BLOCKS:
-                    times = _product_times(*layer, percent / 100, block, turns, trial.generator())
-                    found.setdefault((percent, block), []).append(times)
+            for percent, size in product(SPARSITIES, BLOCKS):
+                times = _product_times(*layer, percent / 100, size, turns, trial.generator())
+                found.setdefault((percent, size), []).append(times)
     values = {}
     for (percent, block), rows in found.items():
         name = f"clock_speedup_{percent}" + (f"_block_{block}" if block > 1 else "")
@@ -85,7 +84,9 @@ def network_ratios(
 def relative_latency(model: nn.Module, reference: nn.Module, x: Tensor, turns: int) -> float:
     """Time of one image through a network over that through another, each at its fastest."""
     with one_thread(), torch.no_grad():
-        contenders = [partial(sparsify_for_inference(net, x), x) for net in (model, reference)]
+        contenders: list[Callable[[], Any]] = [
+            partial(sparsify_for_inference(net, x), x) for net in (model, reference)
+        ]
         ours, theirs = interleaved(contenders, turns)
     return ours / theirs
 
@@ -101,21 +102,17 @@ def pruned(build: Callable[[], nn.Module], sparsity: float, seed: int) -> nn.Mod
 
 def dense_calls(model: nn.Module, x: Tensor) -> list[Callable[[], Any]]:
     """Dense torch three ways: as it is, and frozen, which folds batch norms, in both layouts."""
-    last = x.contiguous(memory_format=torch.channels_last)
+    frozen = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing is announced as deprecated
-        frozen = torch.jit.freeze(torch.jit.trace(model, x))
-        frozen_last = torch.jit.freeze(
-            torch.jit.trace(model.to(memory_format=torch.channels_last), last)
-        )
-        for _ in range(3):  # torch.jit optimizes in its first runs
-            frozen(x), frozen_last(last)
-    model.to(memory_format=torch.contiguous_format)
-    return [
-        partial(model, x),
-        partial(frozen, x),
-        partial(frozen_last, last),
-    ]
+        for layout in (torch.channels_last, torch.contiguous_format):
+            images = x.contiguous(memory_format=layout)
+            lay_out(model, layout)
+            traced = torch.jit.freeze(torch.jit.trace(model, images))
+            for _ in range(3):  # torch.jit optimizes in its first runs
+                traced(images)
+            frozen.append(partial(traced, images))
+    return [partial(model, x), *frozen]
 
 
 def interleaved(functions: list[Callable[[], Any]], turns: int) -> list[float]:
@@ -132,23 +129,12 @@ def interleaved(functions: list[Callable[[], Any]], turns: int) -> list[float]:
     return [median(runs) for runs in seconds]
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One torch thread inside, as many as there were behind."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _product_times(
     inputs: int,
     outputs: int,
     side: int,
     sparsity: float,
-    block: int,
+    block: Literal[1, 2, 4],
     turns: int,
     generator: torch.Generator,
 ) -> dict[str, float]:
