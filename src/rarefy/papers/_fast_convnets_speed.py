@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from rarefy.papers._fast_convnets_digits import lay_out, one_thread, pointwise
+from rarefy.papers._fast_convnets_digits import one_thread, pointwise
 from rarefy.papers._recipe import Trial
 from rarefy.weights import block_mask, magnitude, sparsify_for_inference
+from rarefy.weights.conv_graph import network
+from rarefy.weights.conv_plan import DensePlan
 
 SPARSITIES = (70, 80, 90, 95)
 BLOCKS: tuple[Literal[1, 2, 4], ...] = (1, 2, 4)
@@ -101,18 +103,10 @@ def pruned(build: Callable[[], nn.Module], sparsity: float, seed: int) -> nn.Mod
 
 
 def dense_calls(model: nn.Module, x: Tensor) -> list[Callable[[], Any]]:
-    """Dense torch three ways: as it is, and frozen, which folds batch norms, in both layouts."""
-    frozen = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing is announced as deprecated
-        for layout in (torch.channels_last, torch.contiguous_format):
-            images = x.contiguous(memory_format=layout)
-            lay_out(model, layout)
-            traced = torch.jit.freeze(torch.jit.trace(model, images))
-            for _ in range(3):  # torch.jit optimizes in its first runs
-                traced(images)
-            frozen.append(partial(traced, images))
-    return [partial(model, x), *frozen]
+    """Dense torch three ways: as it is, and with batch norms folded in both layouts."""
+    folded = network(model, x)
+    layouts = torch.contiguous_format, torch.channels_last
+    return [partial(model, x), *(partial(DensePlan(folded, to).run, x) for to in layouts)]
 
 
 def interleaved(functions: list[Callable[[], Any]], turns: int) -> list[float]:
