@@ -71,6 +71,16 @@ class Convolution:
         )
 
     @property
+    def unfolds(self) -> bool:
+        """Whether it is a matrix product on windows copied to columns."""
+        return (
+            self.groups == 1
+            and self.dilation == (1, 1)
+            and not isinstance(self.padding, str)
+            and self.residual is None
+        )
+
+    @property
     def sparsity(self) -> float:
         """Share of the weights that are zero."""
         return 1 - int(self.weight.count_nonzero()) / self.weight.numel()

@@ -5,6 +5,7 @@ the functions that can do it, timed in turns on the data it will see:
 
     1 x 1          sparse product, dense product, torch's convolution
     depthwise      windows in registers, torch's convolution
+    k x k          windows copied to columns and the 1 x 1 product on them, torch's convolution
     global mean    in registers
     the rest       torch
 
@@ -14,6 +15,7 @@ nobody reads them any more, so that a chain lives in two or three of them, and s
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -23,11 +25,12 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, pad
 
 from rarefy.weights.conv_graph import Call, Convolution, GlobalMean, Network
 
-Kernel = Literal["sparse", "dense", "torch", "windows"]
+Kernel = Literal["sparse", "dense", "torch", "windows", "columns"]
+Block = Literal[1, 2, 4, "auto"]
 Step = Callable[[], None]
 _ROUNDS = 7
 
@@ -39,8 +42,9 @@ class LayerChoice(NamedTuple):
     ----------
     name : str
         Of the convolution in the model.
-    kernel : {"sparse", "dense", "torch", "windows"}
-        Sparse product; dense product; torch's convolution; the depthwise windows.
+    kernel : {"sparse", "dense", "torch", "windows", "columns"}
+        Sparse product; dense product; torch's convolution; the depthwise windows; the product on
+        windows copied to columns.
     sparsity : float
     block : int
         Output channels that share an input channel in the sparse product; 0 for the others.
@@ -62,7 +66,7 @@ class LayerChoice(NamedTuple):
 class Policy:
     """How to choose: the block of sparse products, and how sparse a layer must be."""
 
-    block: Any
+    block: Block
     min_sparsity: float
     threads: int | None
     packed: dict[str, Any]
@@ -161,6 +165,8 @@ class Plan:
 
     def _candidates(self, conv: Convolution) -> tuple[dict[Kernel, Step], int, str]:
         """What can do a convolution; the block of the sparse product, and why there is none."""
+        from rarefy.kernels.cpu.spmm import LANES
+
         if conv.pointwise:
             note = self._why_not_sparse(conv)
             dense: dict[Kernel, Step] = {"dense": self._dense(conv), "torch": self._torch(conv)}
@@ -170,25 +176,36 @@ class Plan:
             return {"sparse": step, **dense}, block, ""
         if conv.depthwise:
             return {"windows": self._windows(conv), "torch": self._torch(conv)}, 0, "depthwise"
-        return {"torch": self._torch(conv)}, 0, "not a 1 x 1 convolution of stride 1"
+        note = "not a 1 x 1 convolution of stride 1"
+        if conv.unfolds and math.prod(self._size(conv)) >= LANES:
+            return {"columns": self._columns(conv), "torch": self._torch(conv)}, 0, note
+        return {"torch": self._torch(conv)}, 0, note
 
     def _why_not_sparse(self, conv: Convolution) -> str:
         from rarefy.kernels.cpu.spmm import LANES
 
-        _, _, height, width = self._values[conv.x].shape
         if conv.sparsity < self._policy.min_sparsity:
             return f"{conv.sparsity:.0%} sparse, less than {self._policy.min_sparsity:.0%}"
-        if height * width < LANES:
+        if math.prod(self._size(conv)) < LANES:
             return f"fewer than {LANES} pixels"
         if self._bad_residual(conv):
             return "its sum broadcasts"
         return ""
 
+    def _size(self, conv: Convolution) -> tuple[int, int]:
+        """Height and width of what a convolution without dilation makes."""
+        found = []
+        for axis, pixels in enumerate(self._values[conv.x].shape[2:]):
+            border = 0 if isinstance(conv.padding, str) else conv.padding[axis]
+            around = pixels + 2 * border - conv.weight.shape[2 + axis]
+            found.append(around // conv.stride[axis] + 1)
+        return found[0], found[1]
+
     def _bad_residual(self, conv: Convolution) -> bool:
         if conv.residual is None:
             return False
         residual, x = self._values[conv.residual], self._values[conv.x]
-        return tuple(residual.shape) != (x.shape[0], len(conv.weight), *x.shape[2:])
+        return tuple(residual.shape) != (x.shape[0], len(conv.weight), *self._size(conv))
 
     def _sparse(self, conv: Convolution) -> tuple[Step, int]:
         from rarefy.kernels.cpu.spmm import bind, pack
@@ -248,6 +265,33 @@ class Plan:
         def step() -> None:
             image = values[x].contiguous()
             run(image.data_ptr(), address)
+            values[y] = made
+
+        return step
+
+    def _columns(self, conv: Convolution) -> Step:
+        from rarefy.kernels.cpu.spmm import bind, pack
+
+        policy = self._policy
+        if conv.name not in policy.packed:
+            matrix = conv.weight.flatten(1)
+            dense = len(matrix) >= 4 and conv.sparsity < policy.min_sparsity
+            block: Block = 4 if dense else policy.block
+            policy.packed[conv.name] = pack(matrix, block=block, bias=conv.bias)
+        packed = policy.packed[conv.name]
+        values, x, y = self._values, conv.x, conv.y
+        (_, inputs, *_), (height, width) = values[x].shape, self._size(conv)
+        made = self._buffers.take(y, (1, len(conv.weight), height, width))
+        size, stride = conv.weight.shape[2:], conv.stride
+        columns = torch.empty(inputs, *size, height, width)
+        run = bind(packed, height * width, clamp=_bounds(conv), threads=policy.threads)
+        border = (conv.padding[1], conv.padding[1], conv.padding[0], conv.padding[0])
+
+        def step() -> None:
+            windows = pad(values[x][0], border).unfold(1, size[0], stride[0])
+            windows = windows.unfold(2, size[1], stride[1])
+            columns.copy_(windows.permute(0, 3, 4, 1, 2))
+            run(columns.data_ptr(), 0, made.data_ptr())
             values[y] = made
 
         return step

@@ -23,9 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from rarefy.weights.conv_graph import Network, evaluating, network
-from rarefy.weights.conv_plan import DensePlan, LayerChoice, Plan, Policy
+from rarefy.weights.conv_plan import Block, DensePlan, LayerChoice, Plan, Policy
 
-Block = Literal[1, 2, 4, "auto"]
 Layout = Literal["chain", "contiguous", "channels_last"]
 
 _FORMATS: dict[Layout, torch.memory_format] = {
