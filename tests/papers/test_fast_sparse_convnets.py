@@ -108,7 +108,7 @@ def test_a_dense_network_is_not_pruned_and_learns(shared):
 def test_digits_are_scattered_and_noisy(shared):
     plain = digits(torch.Generator().manual_seed(0))
     images = scattered(plain, torch.Generator().manual_seed(1))
-    assert images.x.shape == (4 * 1297, 1, 16, 16) and images.test_x.shape == (500, 1, 16, 16)
+    assert images.x.shape == (4 * 1297, 1, 16, 16) and images.test_x.shape == (2000, 1, 16, 16)
     totals = images.x.sum((1, 2, 3)).view(4, -1)
     torch.testing.assert_close(totals, totals[:1].expand(4, -1))
     assert not torch.equal(images.x[0], images.x[1297])

@@ -1,7 +1,7 @@
 """The accuracy side of paper 38: small MobileNets on digits somewhere in a noisy picture.
 
 Every digit is enlarged to 12 x 12 pixels and stands at random places of a picture of 16 x 16; noise
-is added to every picture anew. SGD with Nesterov momentum, a cosine to 0, batches of 64. Sparse
+is added to every picture anew. SGD with Nesterov momentum, a cosine to 0, batches of 32. Sparse
 networks prune their 1 x 1 convolutions by magnitude from a tenth to six tenths of the training.
 """
 
@@ -21,7 +21,7 @@ from rarefy.models.mobilenet import MobileNet, Stage, mobilenet_v1, mobilenet_v2
 from rarefy.papers._sparse_ift_digits import Images
 from rarefy.weights import DynamicMasks, GradualMagnitude, Masks, select
 
-_BATCH = 64
+_BATCH = 32
 _RATE = 0.1
 _NOISE = 0.3
 _SIDE, _DIGIT = 16, 12
@@ -45,17 +45,16 @@ class Pruning(NamedTuple):
 
 
 def scattered(images: Images, generator: torch.Generator) -> Images:
-    """Put each digit somewhere in a larger picture: four times to train on, once to test on."""
-    x, y = images.x.repeat(_PLACES, 1, 1, 1), images.y.repeat(_PLACES)
-    test = _scatter(images.test_x, generator)
-    noise = _NOISE * torch.randn(test.shape, generator=generator)
-    return Images(_scatter(x, generator), y, test + noise, images.test_y)
+    """Put each digit at four places in larger pictures."""
+    x, test_x = (_scatter(half, generator) for half in (images.x, images.test_x))
+    noise = _NOISE * torch.randn(test_x.shape, generator=generator)
+    return Images(x, images.y.repeat(_PLACES), test_x + noise, images.test_y.repeat(_PLACES))
 
 
 def _scatter(x: Tensor, generator: torch.Generator) -> Tensor:
-    large = interpolate(x, (_DIGIT, _DIGIT), mode="bilinear")
-    canvas = torch.zeros(*x.shape[:2], _SIDE, _SIDE)
-    corners = torch.randint(_SIDE - _DIGIT + 1, (len(x), 2), generator=generator).tolist()
+    large = interpolate(x, (_DIGIT, _DIGIT), mode="bilinear").repeat(_PLACES, 1, 1, 1)
+    canvas = torch.zeros(*large.shape[:2], _SIDE, _SIDE)
+    corners = torch.randint(_SIDE - _DIGIT + 1, (len(large), 2), generator=generator).tolist()
     for picture, digit, (top, left) in zip(canvas, large, corners, strict=True):
         picture[:, top : top + _DIGIT, left : left + _DIGIT] = digit
     return canvas

@@ -33,7 +33,7 @@ _LAYERS = ((64, 128, 56), (128, 256, 28), (256, 512, 14), (512, 512, 14), (1024,
 def product_ratios(trial: Trial) -> dict[str, float]:
     """Sparse products beside dense ones, SciPy's and torch's CSR, over MobileNet's layers."""
     layers = trial.pick(smoke=_LAYERS[2:3], default=_LAYERS, full=_LAYERS)
-    turns = trial.pick(smoke=3, default=15, full=40)
+    turns = trial.pick(smoke=3, default=10, full=40)
     found: dict[tuple[int, int], list[dict[str, float]]] = {}
     with one_thread(), torch.no_grad():
         for i, layer in enumerate(layers):
