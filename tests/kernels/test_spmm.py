@@ -221,3 +221,16 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     # A child that waited for its parent's threads would hang.
     assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0
+
+
+def test_a_panel_is_not_freed_while_it_is_read():
+    code = """
+import numpy as np
+from rarefy.kernels.cpu.spmm import pack, spmm
+x = np.ones((512, 960), np.float32)
+assert (spmm(pack(np.ones((64, 512), np.float32), block=1), x, threads=1) == 512).all()
+"""
+    # With glibc, freed memory beyond this size is unmapped at once: reading it ends the process.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "4096"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, timeout=60)
+    assert done.returncode == 0

@@ -4,6 +4,7 @@ What to prune       ``select``        :func:`select`, :func:`block_weights`
 Which weights stay  ``scores``        magnitude, SNIP, GraSP, SynFlow, Fisher, movement, Wanda
                     ``from_scores``   :func:`mask_from_scores`
                     ``random_masks``  :func:`random_masks`
+                    ``blocks``        :func:`block_mask`: neighbouring channels together
 Masks               ``masks``         :class:`Masks`, :func:`mask_similarity`
                     ``attach``        :func:`attach`: parametrized or projected
 After training      ``calibrate``     :class:`LayerStats`, :func:`walk_blocks`
@@ -26,6 +27,7 @@ Recommenders        ``sparse_recommender``  :class:`SparseRecommender`: fit, rec
 How much is free    ``curve``         :func:`sparsity_curve`: the essential range and its knee
                     ``monitor``       :class:`SparsificationMonitor`: when it emerges
 What it all means   ``diagnosis``     :func:`diagnose`: what the doctor says, and its parts
+Running it          ``convnet``       :func:`sparsify_for_inference`: fast on a CPU
 Keeping it          ``export``        dense folders, packed files
                     ``nm``            N:M checks and storage
                     ``readers``       masks of other tools
@@ -44,7 +46,10 @@ from rarefy.weights.attach import (
     sr_ste,
     strip_state_dict,
 )
+from rarefy.weights.blocks import block_mask
 from rarefy.weights.calibrate import LayerStats, walk_blocks
+from rarefy.weights.conv_plan import LayerChoice
+from rarefy.weights.convnet import SparseConv1x1, SparseConvNet, sparsify_for_inference
 from rarefy.weights.curve import Knee, SparsityCurve, sparsity_curve
 from rarefy.weights.diagnosis import (
     LESSONS,
@@ -160,6 +165,7 @@ __all__ = [
     "IsoFlop",
     "Knee",
     "LESSONS",
+    "LayerChoice",
     "LayerDensity",
     "LayerHealth",
     "LayerMacs",
@@ -183,6 +189,8 @@ __all__ = [
     "SearchSpace",
     "Similarity",
     "SoftThreshold",
+    "SparseConv1x1",
+    "SparseConvNet",
     "SparseDoped",
     "SparseEmbedding",
     "SparseFactorized",
@@ -200,6 +208,7 @@ __all__ = [
     "WeightSpace",
     "attach",
     "audit",
+    "block_mask",
     "block_weights",
     "change_point",
     "comparable",
@@ -256,6 +265,7 @@ __all__ = [
     "snip",
     "sparsegpt",
     "sparsegpt_score",
+    "sparsify_for_inference",
     "sparsity_curve",
     "sparsity_metadata",
     "speedup",

@@ -30,6 +30,7 @@ from torch.optim import Optimizer
 from rarefy.budget import Cosine
 from rarefy.operators import TopK
 from rarefy.weights.attach import refuse_tied
+from rarefy.weights.blocks import block_mask
 from rarefy.weights.from_scores import mask_from_scores
 from rarefy.weights.masks import Masks
 from rarefy.weights.scores import magnitude
@@ -155,10 +156,17 @@ class GradualMagnitude:
         From :mod:`rarefy.budget`: ``Cubic(final=0.1, begin=0.1, end=0.75)`` is usual.
     scope : {"global", "layer"}, default "global"
         What competes: all weights, or those of one tensor.
+    block : int or mapping of str to int, default 1
+        Neighbouring channels that go together, by their mean; see
+        :func:`rarefy.weights.block_mask`.
+    block_axis : int, default 0
+        Output channels; 1 for input channels.
     """
 
     schedule: Callable[[float], float]
     scope: Literal["global", "layer"] = "global"
+    block: int | Mapping[str, int] = 1
+    block_axis: int = 0
     by_gradient: ClassVar[bool] = False
 
     def __call__(
@@ -168,7 +176,12 @@ class GradualMagnitude:
         density = self.schedule(progress)
         if round(density * masks.numel) >= masks.nnz:
             return masks
-        return mask_from_scores(magnitude(weights, within=masks), density=density, scope=self.scope)
+        scores = magnitude(weights, within=masks)
+        if self.block == 1:
+            return mask_from_scores(scores, density=density, scope=self.scope)
+        return block_mask(
+            scores, block=self.block, axis=self.block_axis, density=density, scope=self.scope
+        )
 
 
 def drop_and_grow(weight: Tensor, mask: Tensor, growth: Tensor, k: int) -> Tensor:

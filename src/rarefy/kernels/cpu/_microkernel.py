@@ -183,6 +183,16 @@ def clamp(typingctx, registers, low, high):
     return registers(registers, types.float32, types.float32), codegen
 
 
+@intrinsic
+def keep_alive(typingctx, array):
+    """Nothing, but Numba frees an array after its last use, and a use of its address is none."""
+
+    def codegen(context, builder, signature, args):
+        return context.get_dummy_value()
+
+    return types.void(array), codegen
+
+
 @cache
 def tile_vectors(block: int, channels: int, panelled: bool) -> int:
     """Vectors of pixels a micro-kernel of ``block`` output rows holds, of ``channels`` inputs.
@@ -255,5 +265,6 @@ def microkernel(block: int, count: int, tail: int) -> Callable[..., None]:
                     if residual != 0:
                         acc_tail = add(acc_tail, load(block, 1, tail, residual, at, pixels, 0))
                     store(clamp(acc_tail, low, high), y, at, pixels, 0)
+        keep_alive(memory)
 
     return kernel

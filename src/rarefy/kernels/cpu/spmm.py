@@ -186,7 +186,7 @@ def spmm(
     array([[ 6.,  0., 10.],
            [ 0.,  0.,  0.]], dtype=float32)
     """
-    low, high = _UNBOUNDED if clamp is None else (float(clamp[0]), float(clamp[1]))
+    low, high = _UNBOUNDED if clamp is None else clamp
     if not low <= high:
         raise ValueError(f"clamp must be (lo, hi) with lo <= hi, got {clamp!r}")
     x = _input(x, "x")
@@ -201,10 +201,10 @@ def spmm(
         out = _empty(x, rows, pixels)
     else:
         _check_out(out, x, residual, shape)
-    default = torch.get_num_threads() if packed.val.size * pixels > _WORTH_A_THREAD else 1
-    threads = thread_count(threads, default)
+    thread_count(threads, 1)
     if pixels >= LANES:
-        _product(packed, x, residual, out, pixels, (low, high), threads)
+        run = bind(packed, pixels, clamp=(low, high), threads=threads)
+        run(_address(x), 0 if residual is None else _address(residual), _address(out))
     elif pixels > 0:
         # Fewer pixels than one vector: the kernel works on whole vectors, so pad to one.
         x, residual = _pad(x), None if residual is None else _pad(residual)
@@ -228,37 +228,53 @@ def spmm_reference(
     return torch.from_numpy(y) if isinstance(x, torch.Tensor) else y
 
 
-def _product(
+def bind(
     packed: PackedSparse,
-    x: Array,
-    residual: Array | None,
-    y: Array,
     pixels: int,
-    clamp: tuple[float, float],
-    threads: int,
-) -> None:
-    """Write the product to ``y``; all matrices are row-major and at least one vector wide."""
-    ptr, col, channels = packed.ptr, packed.col, packed.shape[1]
-    panelled = len(col) >= _WORTH_A_PANEL * channels
+    *,
+    clamp: tuple[float, float] = _UNBOUNDED,
+    threads: int | None = None,
+) -> Callable[[int, int, int], Any]:
+    """Everything about a product but its activations, for those who repeat it.
+
+    Returns a function of the addresses of x ``(C_in, pixels)``, of a residual (0: none) and of y
+    ``(C_out, pixels)``: row-major float32 matrices, where y overlaps no other. It checks nothing.
+
+    Raises
+    ------
+    ValueError
+        If the pixels do not fill a vector.
+    """
+    if pixels < LANES:
+        raise ValueError(f"pixels must be at least {LANES}, got {pixels}: spmm pads fewer")
+    default = torch.get_num_threads() if packed.val.size * pixels > _WORTH_A_THREAD else 1
+    threads = thread_count(threads, default)
+    channels, block_rows = packed.shape[1], len(packed.ptr) - 1
+    panelled = len(packed.col) >= _WORTH_A_PANEL * channels
     most = tile_vectors(packed.block, channels, panelled)
-    added = 0 if residual is None else _address(residual)
-    matrices: tuple[int, ...] = (_address(x), added, _address(y))
-    weights: tuple[np.ndarray, ...] = (ptr, col, packed.val, packed.bias)
-    operands: tuple[Any, ...] = (*weights, *matrices, (channels, pixels), clamp, panelled)
+    weights = packed.ptr, packed.col, packed.val, packed.bias
+    sizes = (channels, pixels), (float(clamp[0]), float(clamp[1])), panelled
     if threads == 1:
-        blocks = 0, len(ptr) - 1
-        for kernel, tiles in _tiles(0, -(-pixels // LANES), pixels, packed.block, most):
-            kernel(*operands, tiles, blocks)
-        return
-
-    def run(vectors: tuple[int, int], blocks: tuple[int, int]) -> None:
-        for kernel, tiles in _tiles(*vectors, pixels, packed.block, most):
-            kernel(*operands, tiles, blocks)
-
-    tasks: list[Callable[[], None]] = [
-        partial(run, vectors, blocks) for vectors, blocks in _shares(packed, pixels, threads, most)
+        tiles = _tiles(0, -(-pixels // LANES), pixels, packed.block, most)
+        return partial(_run, weights, sizes, tiles, (0, block_rows))
+    work = [
+        partial(_run, weights, sizes, _tiles(*vectors, pixels, packed.block, most), blocks)
+        for vectors, blocks in _shares(packed, pixels, threads, most)
     ]
-    side_by_side(tasks)
+    return lambda x, residual, y: side_by_side([partial(run, x, residual, y) for run in work])
+
+
+def _run(
+    weights: tuple[np.ndarray, ...],
+    sizes: tuple[Any, ...],
+    tiles: list[tuple[Callable[..., None], tuple[int, int]]],
+    blocks: tuple[int, int],
+    x: int,
+    residual: int,
+    y: int,
+) -> None:
+    for kernel, span in tiles:
+        kernel(*weights, x, residual, y, *sizes, span, blocks)
 
 
 def _shares(

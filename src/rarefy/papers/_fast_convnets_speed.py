@@ -1,0 +1,166 @@
+"""The clock side of paper 38: products, and whole networks, sparse beside dense, on one thread.
+
+Contenders take turns, and every number is a ratio of medians of one sequence of turns.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from statistics import geometric_mean, median
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
+
+from rarefy.papers._fast_convnets_digits import one_thread, pointwise
+from rarefy.papers._recipe import Trial
+from rarefy.weights import block_mask, magnitude, sparsify_for_inference
+from rarefy.weights.conv_graph import network
+from rarefy.weights.conv_plan import DensePlan
+
+SPARSITIES = (70, 80, 90, 95)
+BLOCKS: tuple[Literal[1, 2, 4], ...] = (1, 2, 4)
+
+# 1 x 1 convolutions of MobileNet v1: (C_in, C_out, side of the square image)
+_LAYERS = ((64, 128, 56), (128, 256, 28), (256, 512, 14), (512, 512, 14), (1024, 1024, 7))
+
+
+def product_ratios(trial: Trial) -> dict[str, float]:
+    """Sparse products beside dense ones, SciPy's and torch's CSR, over MobileNet's layers."""
+    layers = trial.pick(smoke=_LAYERS[2:3], default=_LAYERS, full=_LAYERS)
+    turns = trial.pick(smoke=3, default=10, full=40)
+    found: dict[tuple[int, int], list[dict[str, float]]] = {}
+    with one_thread(), torch.no_grad():
+        for i, layer in enumerate(layers):
+            trial.progress(f"1 x 1 convolution, {layer[0]} to {layer[1]}", i / len(layers))
+            for percent, size in product(SPARSITIES, BLOCKS):
+                times = _product_times(*layer, percent / 100, size, turns, trial.generator())
+                found.setdefault((percent, size), []).append(times)
+    values = {}
+    for (percent, block), rows in found.items():
+        name = f"clock_speedup_{percent}" + (f"_block_{block}" if block > 1 else "")
+        values[name] = geometric_mean(row["dense"] / row["ours"] for row in rows)
+    single = [row for percent in (80, 90, 95) for row in found[percent, 1]]
+    for peer in ("scipy", "torch_csr"):
+        values[f"clock_over_{peer}"] = min(row[peer] / row["ours"] for row in single)
+    values["clock_block_4_over_1"] = geometric_mean(
+        one["ours"] / four["ours"] for one, four in zip(found[90, 1], found[90, 4], strict=True)
+    )
+    return values
+
+
+def network_ratios(
+    build: Callable[[], nn.Module],
+    sparsity: float,
+    trial: Trial,
+    *,
+    beside: Callable[[], nn.Module] | None = None,
+) -> dict[str, float]:
+    """A network at a sparsity beside itself run dense by torch, as it is and with norms folded.
+
+    With ``beside``, another network at that sparsity takes its turns too.
+    """
+    side = trial.pick(smoke=32, default=224, full=224)
+    turns = trial.pick(smoke=2, default=10, full=40)
+    x = torch.randn(1, 3, side, side, generator=trial.generator())
+    model = pruned(build, sparsity, trial.seed)
+    with one_thread(), torch.no_grad():
+        fast = sparsify_for_inference(model, x, min_sparsity=min(sparsity, 2 / 3))
+        calls: list[Callable[[], Any]] = [partial(fast, x), *dense_calls(model, x)]
+        if beside is not None:
+            other = sparsify_for_inference(pruned(beside, sparsity, trial.seed), x)
+            calls.append(partial(other, x))
+        error = (fast(x) - model(x)).abs().max() / model(x).abs().max()
+        ours, *others = interleaved(calls, turns)
+    values = {"clock_speedup": min(others[:3]) / ours, "off": float(error)}
+    if beside is not None:
+        values["clock_over_plain"] = others[3] / ours
+    return values
+
+
+def relative_latency(model: nn.Module, reference: nn.Module, x: Tensor, turns: int) -> float:
+    """Time of one image through a network over that through another, each at its fastest."""
+    with one_thread(), torch.no_grad():
+        contenders: list[Callable[[], Any]] = [
+            partial(sparsify_for_inference(net, x), x) for net in (model, reference)
+        ]
+        ours, theirs = interleaved(contenders, turns)
+    return ours / theirs
+
+
+def pruned(build: Callable[[], nn.Module], sparsity: float, seed: int) -> nn.Module:
+    """Build a network and prune its 1 x 1 convolutions by magnitude."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build().eval()
+    block_mask(magnitude(pointwise(model)), block=1, sparsity=sparsity).apply_(model)
+    return model
+
+
+def dense_calls(model: nn.Module, x: Tensor) -> list[Callable[[], Any]]:
+    """Dense torch three ways: as it is, and with batch norms folded in both layouts."""
+    folded = network(model, x)
+    layouts = torch.contiguous_format, torch.channels_last
+    return [partial(model, x), *(partial(DensePlan(folded, to).run, x) for to in layouts)]
+
+
+def interleaved(functions: list[Callable[[], Any]], turns: int) -> list[float]:
+    """Median seconds of each function; they take turns, each round beginning with the next."""
+    for function in functions:
+        function()
+    seconds: list[list[float]] = [[] for _ in functions]
+    for turn in range(turns):
+        for place in range(len(functions)):
+            which = (turn + place) % len(functions)
+            start = time.perf_counter()
+            functions[which]()
+            seconds[which].append(time.perf_counter() - start)
+    return [median(runs) for runs in seconds]
+
+
+def _product_times(
+    inputs: int,
+    outputs: int,
+    side: int,
+    sparsity: float,
+    block: Literal[1, 2, 4],
+    turns: int,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    import scipy.sparse
+
+    from rarefy.kernels.cpu.spmm import pack, spmm
+
+    x = torch.randn(inputs, side * side, generator=generator)
+    kept = torch.rand(outputs // block, inputs, generator=generator) >= sparsity
+    weight = torch.randn(outputs, inputs, generator=generator) * kept.repeat_interleave(block, 0)
+    ours = partial(spmm, pack(weight, block=block), x, threads=1)
+    image, filters = x.view(1, inputs, side, side), weight.view(outputs, inputs, 1, 1)
+    last_image = image.contiguous(memory_format=torch.channels_last)
+    last_filters = filters.contiguous(memory_format=torch.channels_last)
+    peers: dict[str, list[Callable[[], Any]]] = {
+        "dense": [
+            partial(torch.mm, weight, x),
+            partial(conv2d, image, filters),
+            partial(conv2d, last_image, last_filters),
+        ]
+    }
+    if block == 1:
+        csr = scipy.sparse.csr_matrix(weight.numpy())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch announces that its CSR is in beta
+            torch_csr = weight.to_sparse_csr()
+        peers["scipy"] = [partial(csr.__matmul__, x.numpy())]
+        peers["torch_csr"] = [partial(torch.mm, torch_csr, x)]
+    flat = [call for calls in peers.values() for call in calls]
+    seconds, *others = interleaved([ours, *flat], turns)
+    times = {"ours": seconds}
+    for peer, calls in peers.items():
+        times[peer] = min(others[: len(calls)])
+        others = others[len(calls) :]
+    return times
