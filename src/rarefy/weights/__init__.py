@@ -13,6 +13,8 @@ After training      ``calibrate``     :class:`LayerStats`, :func:`walk_blocks`
 In training         ``finetune``      :func:`finetune` with masks held
                     ``imp``           :func:`iterative_magnitude`: lottery tickets
                     ``dynamic``       :class:`DynamicMasks`: SET, RigL, gradual magnitude
+                    ``nm_training``   :class:`NMTraining`: N:M by SR-STE, MdGf, SdGf
+                    ``gradient_flow`` :class:`GradientFlow`: how noisy gradients are
                     ``iso_flop``      :func:`iso_flop`: larger, sparse, at the same cost
                     ``iso_layers``    :class:`SparseParallel`, factorized, doped
 How much is free    ``curve``         :func:`sparsity_curve`: the essential range and its knee
@@ -85,6 +87,7 @@ from rarefy.weights.export import (
 )
 from rarefy.weights.finetune import finetune, trainer_callback
 from rarefy.weights.from_scores import global_magnitude_mask, mask_from_scores
+from rarefy.weights.gradient_flow import GradientFlow, GradientRecord
 from rarefy.weights.imp import iterative_magnitude
 from rarefy.weights.iso_flop import IsoFlop, iso_flop
 from rarefy.weights.iso_layers import (
@@ -97,6 +100,14 @@ from rarefy.weights.macs import LayerMacs, count_macs
 from rarefy.weights.masks import LayerDensity, Masks, Similarity, mask_similarity
 from rarefy.weights.monitor import ChangePoint, SparsificationMonitor, change_point
 from rarefy.weights.nm import Compressed, is_nm, nm_compress, nm_expand, nm_violation
+from rarefy.weights.nm_training import (
+    Flow,
+    FlowRule,
+    MdGf,
+    NMTraining,
+    SdGf,
+    nm_callback,
+)
 from rarefy.weights.prune_lm import (
     PrunedLayer,
     PrunedModel,
@@ -133,6 +144,10 @@ __all__ = [
     "DynamicMasks",
     "FeatureNorm",
     "Finding",
+    "Flow",
+    "FlowRule",
+    "GradientFlow",
+    "GradientRecord",
     "GradualMagnitude",
     "IsoFlop",
     "Knee",
@@ -146,7 +161,9 @@ __all__ = [
     "MASKED",
     "MaskedWeight",
     "Masks",
+    "MdGf",
     "Movement",
+    "NMTraining",
     "PrunedLayer",
     "PrunedModel",
     "RigL",
@@ -154,6 +171,7 @@ __all__ = [
     "RunCard",
     "SET",
     "STRAIGHT_THROUGH",
+    "SdGf",
     "Similarity",
     "SparseDoped",
     "SparseFactorized",
@@ -201,6 +219,7 @@ __all__ = [
     "masked_call",
     "masked_weight",
     "matched_width",
+    "nm_callback",
     "nm_compress",
     "nm_expand",
     "nm_violation",
