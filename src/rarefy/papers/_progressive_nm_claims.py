@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from rarefy.evidence.claims import Claim
+from rarefy.evidence.claims import Claim, Direction
 
 _CLOSE = 0.03
 
@@ -122,6 +122,7 @@ def _low_sparsity() -> list[Claim]:
         ("MdGf", "dense", "dense"),
         ("SdGf", "dense", "dense"),
     )
+    sides: dict[str, Direction] = {"worse": "lower", "better": "higher"}
     return [
         Claim(
             id=f"c5-{name}-{against}-{side}".lower(),
@@ -133,7 +134,7 @@ def _low_sparsity() -> list[Claim]:
             text=f"At 2:4, {name} is {side} than {against} by {_CLOSE:g} nats at most.",
         )
         for name, versus, against in pairs
-        for side, better in (("worse", "lower"), ("better", "higher"))
+        for side, better in sides.items()
     ]
 
 

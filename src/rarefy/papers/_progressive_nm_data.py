@@ -122,7 +122,7 @@ class Language:
 
     def model(self) -> Transformer:
         """Build the dense network; call it with the seed set."""
-        width = self._trial.pick(smoke=32, default=64, full=256)
+        width = self._trial.pick(smoke=64, default=64, full=256)
         return Transformer(
             nn.Embedding(256, width),
             width=width,

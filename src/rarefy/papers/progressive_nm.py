@@ -132,10 +132,10 @@ def _way(arm: str) -> Way | None:
     from rarefy.budget import MaskDecay
     from rarefy.operators import NM
     from rarefy.papers._progressive_nm_training import Way
-    from rarefy.weights import MdGf, SdGf, sr_ste
+    from rarefy.weights import Backward, MdGf, SdGf, sr_ste
 
     linear = MaskDecay("linear", over=OVER)
-    rules = {
+    rules: dict[str, MdGf | SdGf | Backward] = {
         "SR-STE": sr_ste(),
         "MdGf": MdGf(linear),
         "MdGf exponential": MdGf(MaskDecay("exponential", over=OVER)),
