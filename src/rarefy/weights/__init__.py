@@ -13,7 +13,8 @@ After training      ``calibrate``     :class:`LayerStats`, :func:`walk_blocks`
 In training         ``finetune``      :func:`finetune` with masks held
                     ``imp``           :func:`iterative_magnitude`: lottery tickets
                     ``dynamic``       :class:`DynamicMasks`: SET, RigL, gradual magnitude
-                    ``nm_training``   :class:`NMTraining`: N:M by SR-STE, MdGf, SdGf
+                    ``nm_training``   :class:`NMTraining`: N:M from scratch
+                    ``nm_rules``      :class:`MdGf`, :class:`SdGf`: masks that harden
                     ``gradient_flow`` :class:`GradientFlow`: how noisy gradients are
                     ``iso_flop``      :func:`iso_flop`: larger, sparse, at the same cost
                     ``iso_layers``    :class:`SparseParallel`, factorized, doped
@@ -100,14 +101,8 @@ from rarefy.weights.macs import LayerMacs, count_macs
 from rarefy.weights.masks import LayerDensity, Masks, Similarity, mask_similarity
 from rarefy.weights.monitor import ChangePoint, SparsificationMonitor, change_point
 from rarefy.weights.nm import Compressed, is_nm, nm_compress, nm_expand, nm_violation
-from rarefy.weights.nm_training import (
-    Flow,
-    FlowRule,
-    MdGf,
-    NMTraining,
-    SdGf,
-    nm_callback,
-)
+from rarefy.weights.nm_rules import Flow, FlowRule, MdGf, SdGf
+from rarefy.weights.nm_training import NMTraining, nm_callback
 from rarefy.weights.prune_lm import (
     PrunedLayer,
     PrunedModel,
