@@ -73,6 +73,7 @@ class NMTraining:
     Examples
     --------
     >>> import torch
+    >>> from rarefy.weights import MdGf
     >>> layer = nn.Linear(16, 4)
     >>> sgd = torch.optim.SGD(layer.parameters(), lr=0.1)
     >>> with NMTraining(layer, NM(1, 8), sgd, rule=MdGf(), steps=10) as training:
