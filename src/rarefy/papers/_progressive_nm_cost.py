@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from rarefy.operators import NM
+from rarefy.papers._progressive_nm_data import one_thread
 from rarefy.papers._recipe import Trial
 from rarefy.weights import MdGf, NMTraining
 
@@ -20,9 +21,7 @@ PATTERNS = (NM(2, 4), NM(1, 8), NM(1, 32))
 
 def measure_cost(trial: Trial) -> dict[str, float]:
     """Seconds of a training step at each pattern over those of a dense one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         steps = [_step(trial, pattern) for pattern in (None, *PATTERNS)]
         best = [float("inf")] * len(steps)
         # The first turn warms up.
@@ -32,8 +31,6 @@ def measure_cost(trial: Trial) -> dict[str, float]:
                 step()
                 if turn:
                     best[i] = min(best[i], time.perf_counter() - start)
-    finally:
-        torch.set_num_threads(threads)
     return {
         f"clock_step_{p.n}_{p.m}": seconds / best[0]
         for p, seconds in zip(PATTERNS, best[1:], strict=True)

@@ -5,6 +5,8 @@ Axis letters: b batch, t places in a sequence, d width, k patches.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +38,7 @@ def read_text(trial: Trial, path: Path | None) -> Text:
         train, rest = everything[:cut], everything[cut:]
     else:
         train, rest = _library(trial.pick(smoke=100, default=10, full=1))
-    return Text(train, windows(rest, context + 1, limit=trial.pick(smoke=8, default=512, full=512)))
+    return Text(train, windows(rest, context + 1, limit=trial.pick(smoke=8, default=256, full=512)))
 
 
 @cache
@@ -49,6 +51,17 @@ def _library(every: int) -> tuple[Tensor, Tensor]:
 
 def _bytes(text: str) -> Tensor:
     return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).long()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Work on one thread: at these sizes a second one waits more than it works."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Transformer(nn.Module):
@@ -138,7 +151,7 @@ class Language:
 
     def loss(self, model: nn.Module, draw: torch.Generator) -> Tensor:
         """Mean cross-entropy of a batch, nats a byte."""
-        size = self._trial.pick(smoke=2, default=16, full=64)
+        size = self._trial.pick(smoke=2, default=8, full=64)
         length = self._text.held_out.shape[1]
         return self._loss(model, sample_windows(self._text.train, length, size, generator=draw))
 
@@ -182,7 +195,7 @@ class Vision:
 
     def loss(self, model: nn.Module, draw: torch.Generator) -> Tensor:
         """Mean cross-entropy of a batch."""
-        at = torch.randint(len(self._images.x), (64,), generator=draw)
+        at = torch.randint(len(self._images.x), (32,), generator=draw)
         x, y = self._images.x[at], self._images.y[at]
         x, y = x.to(self._trial.device), y.to(self._trial.device)
         return cross_entropy(model(x).mean(1), y)

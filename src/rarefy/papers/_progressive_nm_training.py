@@ -66,7 +66,7 @@ def train(
             training.weights,
             lambda: training.masks,
             optimizer,
-            every=trial.pick(smoke=1, default=5, full=50),
+            every=trial.pick(smoke=1, default=10, full=50),
         )
     draw = trial.generator()
     for step in range(steps):

@@ -111,11 +111,21 @@ def setup(trial: Trial, *, text: Path | None = None, images: Path | None = None)
 def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     """Measure an arm; losses in nats a byte, variances of gradients over the last fifth."""
     from rarefy.papers._progressive_nm_cost import measure_cost
-    from rarefy.papers._progressive_nm_data import Language, Vision
-    from rarefy.papers._progressive_nm_training import cost, train
 
     if arm == "step time":
         return measure_cost(trial)
+    if trial.scale == "full":
+        return _trained(arm, shared, trial)
+    from rarefy.papers._progressive_nm_data import one_thread
+
+    with one_thread():
+        return _trained(arm, shared, trial)
+
+
+def _trained(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
+    from rarefy.papers._progressive_nm_data import Language, Vision
+    from rarefy.papers._progressive_nm_training import cost, train
+
     if arm.startswith("vision: "):
         return train(Vision(shared.images, trial), trial, _way(arm))
     task = Language(shared.text, trial)
