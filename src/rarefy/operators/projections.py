@@ -246,8 +246,11 @@ class NM(Projection):
             )
         rows = scores.movedim(axis, -1)
         groups = rows.reshape(-1, self.m)
-        # a group's ranks take m (m - 1) / 2 comparisons: beyond 32 selecting is cheaper
-        keep = _ranks(groups) < self.n if self.m <= 32 else _top(groups, self.n)
+        if self.n == 1 and 8 < self.m <= 64:
+            keep = _first_best(groups)
+        else:
+            # a group's ranks take m (m - 1) / 2 comparisons: beyond 32 selecting is cheaper
+            keep = _ranks(groups) < self.n if self.m <= 32 else _top(groups, self.n)
         return keep.reshape(rows.shape).movedim(-1, axis)
 
 
@@ -388,6 +391,21 @@ def _ranks(groups: Tensor) -> Tensor:
             ranks[earlier] -= ahead
             ranks[later] += ahead
     return torch.stack(ranks, dim=-1)
+
+
+def _first_best(groups: Tensor) -> Tensor:
+    """Mask of the best entry of every group of a (groups, m) array, the first of equals.
+
+    One pass over the places of all groups at once: torch's own argmax works group by group.
+    """
+    count, m = groups.shape
+    entries = groups.t().contiguous()
+    best = entries[0].clone()
+    place = torch.zeros(count, dtype=torch.uint8, device=groups.device)
+    for i in range(1, m):
+        place.masked_fill_(entries[i] > best, i)
+        torch.maximum(best, entries[i], out=best)
+    return place[:, None] == torch.arange(m, dtype=torch.uint8, device=groups.device)
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -15,6 +15,9 @@ In training         ``finetune``      :func:`finetune` with masks held
                     ``imp``           :func:`iterative_magnitude`: lottery tickets
                     ``dynamic``       :class:`DynamicMasks`: SET, RigL, gradual magnitude
                     ``dsl``           :class:`DSL`: embedding tables, the budget kept
+                    ``nm_training``   :class:`NMTraining`: N:M from scratch
+                    ``nm_rules``      :class:`MdGf`, :class:`SdGf`: masks that harden
+                    ``gradient_flow`` :class:`GradientFlow`: how noisy gradients are
                     ``iso_flop``      :func:`iso_flop`: larger, sparse, at the same cost
                     ``iso_layers``    :class:`SparseParallel`, factorized, doped
 Searching           ``search``        :class:`RandomSearch`: the neutral baseline, and its protocol
@@ -99,6 +102,7 @@ from rarefy.weights.export import (
 )
 from rarefy.weights.finetune import finetune, trainer_callback
 from rarefy.weights.from_scores import global_magnitude_mask, mask_from_scores
+from rarefy.weights.gradient_flow import GradientFlow, GradientRecord
 from rarefy.weights.imp import iterative_magnitude
 from rarefy.weights.iso_flop import IsoFlop, iso_flop
 from rarefy.weights.iso_layers import (
@@ -111,6 +115,8 @@ from rarefy.weights.macs import LayerMacs, count_macs
 from rarefy.weights.masks import LayerDensity, Masks, Similarity, mask_similarity
 from rarefy.weights.monitor import ChangePoint, SparsificationMonitor, change_point
 from rarefy.weights.nm import Compressed, is_nm, nm_compress, nm_expand, nm_violation
+from rarefy.weights.nm_rules import Flow, FlowRule, MdGf, SdGf
+from rarefy.weights.nm_training import NMTraining, nm_callback
 from rarefy.weights.pep import LearnedThresholds, SoftThreshold
 from rarefy.weights.prune_lm import (
     PrunedLayer,
@@ -161,6 +167,10 @@ __all__ = [
     "DynamicMasks",
     "FeatureNorm",
     "Finding",
+    "Flow",
+    "FlowRule",
+    "GradientFlow",
+    "GradientRecord",
     "GradualMagnitude",
     "IsoFlop",
     "Knee",
@@ -176,7 +186,9 @@ __all__ = [
     "MASKED",
     "MaskedWeight",
     "Masks",
+    "MdGf",
     "Movement",
+    "NMTraining",
     "NodeSpace",
     "PrunedLayer",
     "PrunedModel",
@@ -186,6 +198,7 @@ __all__ = [
     "RunCard",
     "SET",
     "STRAIGHT_THROUGH",
+    "SdGf",
     "SearchSpace",
     "Similarity",
     "SoftThreshold",
@@ -246,6 +259,7 @@ __all__ = [
     "masked_weight",
     "matched_width",
     "mean_cross_entropy",
+    "nm_callback",
     "nm_compress",
     "nm_expand",
     "nm_violation",

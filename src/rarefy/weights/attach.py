@@ -1,13 +1,15 @@
 """Hold masks on a model while it runs and trains.
 
-    forward   w~ = w m
+    forward   w~ = w (m + softness (1 - m))
     backward  dL/dw = g (m + leak (1 - m)) + decay (1 - m) w,     g = dL/dw~
 
 ``leak`` and ``decay`` name the rules of the literature: masked (0, 0); straight-through (1, 0),
 Bengio et al. 2013; SR-STE (1, lam), Zhou et al. 2021; decayed (beta, 0), Bambhaniya et al. 2024.
 
-Departures: the decayed rule here changes the gradient only; the soft forward of that paper,
-``w (m + beta (1 - m))``, belongs to its own method.
+A mask is hard, softness 0, unless a method that trains through soft ones sets it
+(:mod:`rarefy.weights.nm_training`).
+
+Departures: none.
 """
 
 from __future__ import annotations
@@ -55,55 +57,71 @@ def sr_ste(lam: float = 2e-4) -> Backward:
 
 
 class MaskedWeight(nn.Module):
-    """Parametrization ``w -> w m``; pruned entries are +0 whatever the stored weight holds."""
+    """Parametrization ``w -> w m``; pruned entries are +0 whatever the stored weight holds.
+
+    ``softness`` is the factor of pruned entries in training mode; in eval mode masks are hard.
+    """
 
     mask: Tensor
 
     def __init__(self, mask: Tensor, backward: Backward = MASKED) -> None:
         super().__init__()
         self.backward_rule = backward
+        self.softness = 0.0
         self.register_buffer("mask", mask)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Zero the pruned entries."""
-        return masked_weight(weight, self.mask, self.backward_rule)
+        """Zero the pruned entries, or shrink them."""
+        softness = self.softness if self.training else 0.0
+        return masked_weight(weight, self.mask, self.backward_rule, softness=softness)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Store a weight as it is given."""
         return weight
 
 
-def masked_weight(weight: Tensor, mask: Tensor, backward: Backward = MASKED) -> Tensor:
-    """Compute ``weight * mask`` with a chosen gradient.
+def masked_weight(
+    weight: Tensor, mask: Tensor, backward: Backward = MASKED, *, softness: float = 0.0
+) -> Tensor:
+    """Compute ``weight * (mask + softness * (1 - mask))`` with a chosen gradient.
 
     Parameters
     ----------
     weight : Tensor
     mask : bool Tensor of the same shape
     backward : Backward, default MASKED
+    softness : float, default 0
 
     Returns
     -------
     Tensor
         Of the weight's shape and dtype.
     """
-    if backward == MASKED:
+    if backward == MASKED and softness == 0:
         return weight.masked_fill(~mask, 0)
-    return _LeakyMask.apply(weight, mask, backward.leak, backward.decay)
+    return _LeakyMask.apply(weight, mask, softness, backward.leak, backward.decay)
 
 
 class _LeakyMask(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, mask: Tensor, leak: float, decay: float) -> Tensor:
+    def forward(
+        ctx: Any, weight: Tensor, mask: Tensor, softness: float, leak: float, decay: float
+    ) -> Tensor:
         ctx.save_for_backward(weight, mask)
         ctx.leak, ctx.decay = leak, decay
-        return weight.masked_fill(~mask, 0)
+        # Not a product: a hard zero must be +0, and a weight that is not finite must not leak.
+        pruned = softness * weight if softness else weight.new_zeros(())
+        return torch.where(mask, weight, pruned)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         weight, mask = ctx.saved_tensors
-        pruned = ctx.leak * grad + ctx.decay * weight
-        return torch.where(mask, grad, pruned), None, None, None
+        pruned = grad if ctx.leak == 1 else ctx.leak * grad
+        if ctx.decay:
+            pruned = torch.add(pruned, weight, alpha=ctx.decay)
+        # Straight through needs no copy.
+        both = grad if pruned is grad else torch.where(mask, grad, pruned)
+        return both, None, None, None, None
 
 
 class Attachment:
@@ -161,6 +179,11 @@ class Attachment:
 
     def __exit__(self, *_: object) -> None:
         self.detach()
+
+    def masked(self, name: str) -> MaskedWeight:
+        """Find the module that masks a parameter, of mode "parametrize"."""
+        module, attribute = _owner(self.model, name)
+        return module.parametrizations[attribute][0]
 
     def _stored(self, name: str) -> Tensor:
         module, attribute = _owner(self.model, name)

@@ -49,7 +49,7 @@ def dynamic_callback(
             self.dynamic = DynamicMasks(
                 model,
                 masks,
-                _inner(optimizer),
+                inner_optimizer(optimizer),
                 rule=rule,
                 steps=state.max_steps,
                 every=every,
@@ -62,7 +62,7 @@ def dynamic_callback(
     return Dynamic()
 
 
-def _inner(optimizer: Any) -> Optimizer:
+def inner_optimizer(optimizer: Any) -> Optimizer:
     """Find the optimizer that steps: accelerate, which the trainer uses, wraps it."""
     # A wrapper cannot be there unless its module is; accelerate is no dependency.
     wrapping = sys.modules.get("accelerate.optimizer")
