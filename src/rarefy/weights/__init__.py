@@ -4,6 +4,7 @@ What to prune       ``select``        :func:`select`, :func:`block_weights`
 Which weights stay  ``scores``        magnitude, SNIP, GraSP, SynFlow, Fisher, movement, Wanda
                     ``from_scores``   :func:`mask_from_scores`
                     ``random_masks``  :func:`random_masks`
+                    ``random_pruning``  :func:`score_ratios`: how many by a score, which by chance
 Masks               ``masks``         :class:`Masks`, :func:`mask_similarity`
                     ``attach``        :func:`attach`: parametrized or projected
 After training      ``calibrate``     :class:`LayerStats`, :func:`walk_blocks`
@@ -105,6 +106,7 @@ from rarefy.weights.prune_lm import (
     prune_lm,
 )
 from rarefy.weights.random_masks import random_mask, random_masks
+from rarefy.weights.random_pruning import gradient_norm, scale_init_, score_ratios
 from rarefy.weights.readers import from_ao, from_torch_prune
 from rarefy.weights.scores import (
     Movement,
@@ -183,6 +185,7 @@ __all__ = [
     "from_ao",
     "from_torch_prune",
     "global_magnitude_mask",
+    "gradient_norm",
     "granularity",
     "grasp",
     "input_axes",
@@ -215,6 +218,8 @@ __all__ = [
     "save_dense",
     "save_pruned",
     "save_sparse",
+    "scale_init_",
+    "score_ratios",
     "select",
     "snip",
     "sparsegpt",
