@@ -1,9 +1,9 @@
 """Beyond accuracy: calibration, doubt about strange pictures, and robustness, of a classifier.
 
-    ECE    sum_b n_b / n |accuracy_b - confidence_b| over 15 bins of equal width
-    Brier  mean ||p - onehot(y)||^2
-    AUC    of the largest probability, telling test pictures from the same with shuffled pixels
-    FGSM   accuracy at x + eps sign(dL/dx)
+ECE    sum_b n_b / n |accuracy_b - confidence_b| over 15 bins of equal width
+Brier  mean ||p - onehot(y)||^2
+AUC    of the largest probability, telling test pictures from the same with shuffled pixels
+FGSM   accuracy at x + eps sign(dL/dx)
 """
 
 from __future__ import annotations

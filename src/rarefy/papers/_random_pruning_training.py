@@ -55,7 +55,7 @@ class Outcome(NamedTuple):
     """What a trained network reached.
 
     ``gradient_norm`` is the mean over the steps of the first epoch; ``violations`` counts pruned
-    weights that are not zero and masks that have changed.
+    weights that are not zero after the last step.
     """
 
     accuracy: float
@@ -172,10 +172,11 @@ def train(
                 if epoch == 0:
                     flow.append(gradient_norm(network, masks))
                 optimizer.step()
+        strayed = violations(network, masks)
     network.eval()
     with torch.no_grad():
         right = network(images.test_x.to(device)).argmax(1).cpu() == images.test_y
-    return Outcome(float(right.float().mean()), sum(flow) / len(flow), violations(network, masks))
+    return Outcome(float(right.float().mean()), sum(flow) / len(flow), strayed)
 
 
 def violations(network: nn.Module, masks: Masks) -> int:
@@ -202,9 +203,7 @@ def _random_batch(images: Images, generator: torch.Generator) -> tuple[Tensor, T
 def _halves(images: Images, generator: torch.Generator) -> Iterable[tuple[Tensor, Tensor]]:
     """Draw 25 images of each class, or all there are, in two halves with every class in both."""
     order = torch.randperm(len(images.x), generator=generator)
-    drawn = [
-        order[images.y[order] == label][:_GRASP_PER_CLASS] for label in range(images.classes)
-    ]
+    drawn = [order[images.y[order] == label][:_GRASP_PER_CLASS] for label in range(images.classes)]
     for half in (0, 1):
         chosen = torch.cat([indices[half::2] for indices in drawn])
         yield images.x[chosen], images.y[chosen]
