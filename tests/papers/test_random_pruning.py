@@ -1,5 +1,6 @@
 """Paper 24: the recipe runs, its claims speak of what is measured, and its measures are right."""
 
+import copy
 import math
 
 import numpy as np
@@ -146,10 +147,32 @@ def test_digits_are_learned_and_what_is_pruned_stays_pruned(generator):
     torch.manual_seed(0)
     network = ResNet(images, 4)
     masks = random_masks(network, density=0.5, generator=generator)
-    outcome = train(network, images, masks=masks, epochs=2, generator=generator, device="cpu")
+    (outcome,) = train(
+        [network], [masks], images, size=(4, 1), epochs=2, generator=generator, device="cpu"
+    )
     assert outcome.accuracy > 0.6
     assert outcome.gradient_norm > 0
     assert outcome.violations == 0
+
+
+def test_side_by_side_is_as_alone(shared, generator):
+    """The groups of one network train as networks of their own do."""
+    torch.manual_seed(0)
+    networks = [ResNet(shared.images, 3, 2) for _ in range(3)]
+    masks = [random_masks(networks[0], density=d, generator=generator) for d in (0.2, 0.5, 1.0)]
+    how = {"size": (3, 2), "epochs": 1, "device": "cpu"}
+
+    def order():
+        return torch.Generator().manual_seed(5)
+
+    alone = copy.deepcopy(networks)
+    together = train(networks, masks, shared.images, generator=order(), **how)
+    for i, network in enumerate(alone):
+        (one,) = train([network], [masks[i]], shared.images, generator=order(), **how)
+        assert one.gradient_norm == pytest.approx(together[i].gradient_norm, rel=1e-3)
+        for name, weight in network.named_parameters():
+            other = networks[i].get_parameter(name)
+            torch.testing.assert_close(weight, other, rtol=1e-2, atol=1e-3)
 
 
 def test_calibration_error_by_hand():

@@ -3,13 +3,16 @@
 SGD with Nesterov momentum 0.9, weight decay 5e-4, the rate 0.1 falling tenfold at half and at three
 quarters, batches of 64, weights from He's normal rule. Nothing differs between arms but the masks.
 
-Axis letters: n images, c channels, h height, w width.
+Networks of one size train side by side, as the groups of one network: each as if alone, at a
+fraction of the time, most of which is the cost of calling torch.
+
+Axis letters: n images, c channels, h height, w width, g networks side by side, k classes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -66,39 +69,49 @@ class Outcome(NamedTuple):
 class ResNet(nn.Module):
     """A stem, three stages of ``depth`` residual blocks with 1, 2 and 4 widths, and a head.
 
-    It has ``6 depth + 2`` layers; a shortcut that changes shape is a 1 x 1 convolution.
+    It has ``6 depth + 2`` layers; a shortcut that changes shape is a 1 x 1 convolution. With
+    ``copies`` it is that many networks, which meet in nothing but the images they read.
     """
 
-    def __init__(self, images: Images, width: int, depth: int = 1) -> None:
+    def __init__(self, images: Images, width: int, depth: int = 1, copies: int = 1) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(images.x.shape[1], width, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(width)
+        self.copies = copies
+        self.stem = nn.Conv2d(images.x.shape[1], copies * width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(copies * width)
         blocks = []
         inputs = width
         for outputs in (width, 2 * width, 4 * width):
             for _ in range(depth):
-                blocks.append(_Block(inputs, outputs))
+                blocks.append(_Block(inputs, outputs, copies))
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Linear(inputs, images.classes)
+        self.head = nn.Linear(inputs, copies * images.classes)
         for weight in select(self).values():
             nn.init.kaiming_normal_(weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, (n, classes)."""
-        return self.head(self.blocks(self.norm(self.stem(x)).relu()).mean((2, 3)))
+        """Logits, (n, k), or (n, g, k) of several copies."""
+        features = self.blocks(self.norm(self.stem(x)).relu()).mean((2, 3))
+        if self.copies == 1:
+            return self.head(features)
+        apart = features.unflatten(1, (self.copies, -1))
+        weight = self.head.weight.unflatten(0, (self.copies, -1))
+        return torch.einsum("ngc,gkc->ngk", apart, weight) + self.head.bias.view(self.copies, -1)
 
 
 class _Block(nn.Module):
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, copies: int) -> None:
         super().__init__()
         stride = 1 if inputs == outputs else 2
-        self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.first_norm = nn.BatchNorm2d(outputs)
-        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.second_norm = nn.BatchNorm2d(outputs)
+        read, written = copies * inputs, copies * outputs
+        self.first = nn.Conv2d(read, written, 3, stride, 1, bias=False, groups=copies)
+        self.first_norm = nn.BatchNorm2d(written)
+        self.second = nn.Conv2d(written, written, 3, 1, 1, bias=False, groups=copies)
+        self.second_norm = nn.BatchNorm2d(written)
         self.skip = (
-            nn.Identity() if stride == 1 else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            nn.Identity()
+            if stride == 1
+            else nn.Conv2d(read, written, 1, stride, bias=False, groups=copies)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -132,34 +145,43 @@ def allocate(
 
 
 def train(
-    network: nn.Module,
+    networks: Sequence[nn.Module],
+    masks: Sequence[Masks],
     images: Images,
     *,
-    masks: Masks | None,
+    size: tuple[int, int],
     epochs: int,
     generator: torch.Generator,
     device: str,
-) -> Outcome:
-    """Train a network in place under static masks, and test it.
+) -> list[Outcome]:
+    """Train networks in place, side by side, each under its static masks, and test them.
 
     Parameters
     ----------
-    network : nn.Module
+    networks : sequence of nn.Module
+        A :class:`ResNet` each, of one size.
+    masks : sequence of Masks
+        A network's each; all ones for a dense one.
     images : Images
-    masks : Masks, optional
-        ``None`` trains a dense network.
+    size : tuple of int
+        Width and depth.
     epochs : int
     generator : torch.Generator
-        Of the order of the images.
+        Of the order of the images, which all networks see alike.
     device : str
     """
-    network.to(device).train()
-    masks = (Masks.ones(select(network)) if masks is None else masks).to(device)
+    copies = len(networks)
+    stack = ResNet(images, *size, copies=copies)
+    stack.load_state_dict(_joined([network.state_dict() for network in networks]))
+    stack.to(device).train()
+    stack.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    held = Masks(_joined(masks)).to(device)
+    own = [_alone(held, i, copies) for i in range(copies)]
     optimizer = torch.optim.SGD(
-        network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True
+        stack.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True
     )
-    flow = []
-    with attach(network, masks, mode="project", optimizer=optimizer):
+    flow: list[list[float]] = []
+    with attach(stack, held, mode="project", optimizer=optimizer):
         steps = math.ceil(len(images.x) / _BATCH)
         for epoch in range(epochs):
             rate = 0.1 ** (1 + (epoch >= epochs / 2) + (epoch >= 3 * epochs / 4))
@@ -168,21 +190,61 @@ def train(
             # Without a last batch of a few images, whose statistics would be noise.
             for drawn in order.tensor_split(steps):
                 optimizer.zero_grad()
-                _loss(network, (images.x[drawn].to(device), images.y[drawn].to(device))).backward()
+                logits = stack(images.x[drawn].to(device)).reshape(-1, images.classes)
+                labels = images.y[drawn].to(device).repeat_interleave(copies)
+                # The sum of the networks' losses: each has the gradient it has alone.
+                (copies * cross_entropy(logits, labels)).backward()
                 if epoch == 0:
-                    flow.append(gradient_norm(network, masks))
+                    flow.append([gradient_norm(stack, one) for one in own])
                 optimizer.step()
-        strayed = violations(network, masks)
-    network.eval()
-    with torch.no_grad():
-        right = network(images.test_x.to(device)).argmax(1).cpu() == images.test_y
-    return Outcome(float(right.float().mean()), sum(flow) / len(flow), strayed)
+        states = [
+            {key: _part(tensor, i, copies) for key, tensor in stack.state_dict().items()}
+            for i in range(copies)
+        ]
+    for network, state in zip(networks, states, strict=True):
+        network.load_state_dict(state)
+        network.to(device).eval()
+    return [
+        Outcome(
+            _accuracy(network, images, device),
+            sum(norms) / len(flow),
+            violations(network, one.to(device)),
+        )
+        for network, one, norms in zip(networks, masks, zip(*flow, strict=True), strict=True)
+    ]
 
 
 def violations(network: nn.Module, masks: Masks) -> int:
     """Count pruned weights that are not zero."""
     weights = dict(network.named_parameters())
     return sum(int(weights[name][~mask].count_nonzero()) for name, mask in masks.items())
+
+
+@torch.no_grad()
+def _accuracy(network: nn.Module, images: Images, device: str) -> float:
+    right = network(images.test_x.to(device)).argmax(1).cpu() == images.test_y
+    return float(right.float().mean())
+
+
+def _joined(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Put tensors of several networks behind one another; of a counter, one is enough."""
+    return {
+        key: torch.cat([state[key] for state in states]) if tensor.ndim else tensor
+        for key, tensor in states[0].items()
+    }
+
+
+def _part(tensor: Tensor, which: int, copies: int) -> Tensor:
+    return tensor.chunk(copies)[which] if tensor.ndim else tensor
+
+
+def _alone(held: Masks, which: int, copies: int) -> Masks:
+    """Keep what one of the copies keeps."""
+    alone = {}
+    for name, mask in held.items():
+        alone[name] = torch.zeros_like(mask)
+        _part(alone[name], which, copies).copy_(_part(mask, which, copies))
+    return Masks(alone)
 
 
 def _loss(network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:

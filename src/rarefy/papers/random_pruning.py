@@ -52,6 +52,12 @@ RUNS = {
     "SNIP mask": ("wide",),
 }
 
+DENSER_RUNS = (
+    Run("uniform", "middle", DENSER),
+    Run("ERK", "middle", DENSER),
+    Run("ERK", "wide", DENSER),
+)
+
 PAPER = Paper(
     number=24,
     slug="random-pruning",
@@ -202,67 +208,85 @@ def _as_many_weights(shared: Shared, trial: Trial) -> dict[str, float]:
         low=1,
         high=multiple * shared.width,
     )
-    outcome, _, _ = _train("dense", (width, depth), 1.0, shared, trial)
+    ((outcome, _, _),) = _train([Run("dense", "wide")], (width, depth), shared, trial)
     return {"accuracy_wide": outcome.accuracy, "width": float(width)}
 
 
 def _network(run: Run, shared: Shared, trial: Trial) -> dict[str, float]:
-    """Train one network, once."""
+    """Look up one network; if it is not there, train all of its size, side by side."""
     if run not in shared.trained:
-        shared.trained[run] = _measure_network(run, shared, trial)
+        every = [Run(arm, run.size) for arm, sizes in RUNS.items() if run.size in sizes]
+        every += [one for one in DENSER_RUNS if one.size == run.size]
+        shared.trained.update(zip(every, _measure_networks(every, shared, trial), strict=True))
     return shared.trained[run]
 
 
-def _measure_network(run: Run, shared: Shared, trial: Trial) -> dict[str, float]:
+def _measure_networks(runs: list[Run], shared: Shared, trial: Trial) -> list[dict[str, float]]:
     from rarefy.papers._random_pruning_beyond import beyond_accuracy
     from rarefy.weights import count_macs
 
-    trial.progress(f"{run.method}, {run.size}")
-    multiple, depth = SIZES[run.size]
-    density = 1.0 if run.method == "dense" else shared.density * run.denser
-    outcome, network, masks = _train(
-        run.method, (multiple * shared.width, depth), density, shared, trial
-    )
-    rows = count_macs(network, shared.images.x[:1].to(trial.device), masks)
-    first, *_, last = masks
-    off = abs(masks.nnz - round(density * masks.numel))
-    values = {
-        "accuracy": outcome.accuracy,
-        "gradient_norm": outcome.gradient_norm,
-        "violations": float(outcome.violations + off),
-        "macs": sum(row.sparse for row in rows) / sum(row.dense for row in rows),
-        "density_first": masks.density(first),
-        "density_last": masks.density(last),
-    }
-    if run.size == "wide":
-        values |= beyond_accuracy(
-            network, shared.images, generator=_stream(trial, 2), device=trial.device
-        )
-    return values
+    trial.progress(f"{len(runs)} {runs[0].size} networks")
+    multiple, depth = SIZES[runs[0].size]
+    trained = _train(runs, (multiple * shared.width, depth), shared, trial)
+    measured = []
+    for run, (outcome, network, masks) in zip(runs, trained, strict=True):
+        rows = count_macs(network, shared.images.x[:1].to(trial.device), masks)
+        first, *_, last = masks
+        off = abs(masks.nnz - round(_density(run, shared) * masks.numel))
+        values = {
+            "accuracy": outcome.accuracy,
+            "gradient_norm": outcome.gradient_norm,
+            "violations": float(outcome.violations + off),
+            "macs": sum(row.sparse for row in rows) / sum(row.dense for row in rows),
+            "density_first": masks.density(first),
+            "density_last": masks.density(last),
+        }
+        if run.size == "wide":
+            values |= beyond_accuracy(
+                network, shared.images, generator=_stream(trial, 2), device=trial.device
+            )
+        measured.append(values)
+    return measured
 
 
 def _train(
-    method: str, size: tuple[int, int], density: float, shared: Shared, trial: Trial
-) -> tuple[Outcome, nn.Module, Masks]:
+    runs: list[Run], size: tuple[int, int], shared: Shared, trial: Trial
+) -> list[tuple[Outcome, nn.Module, Masks]]:
     from rarefy.papers._random_pruning_training import ResNet, allocate, train
     from rarefy.papers._sparse_ift_digits import seeded
     from rarefy.weights import Masks, select
 
-    network = seeded(lambda: ResNet(shared.images, *size), trial.seed)
-    masks = Masks.ones(select(network))
-    if method != "dense":
-        masks = allocate(
-            method, network, shared.images, density=density, generator=_stream(trial, 0)
+    # The same weights and the same stream of masks for all: arms differ in their method alone.
+    networks = [seeded(lambda: ResNet(shared.images, *size), trial.seed) for _ in runs]
+    masks = [
+        Masks.ones(select(network))
+        if run.method == "dense"
+        else allocate(
+            run.method,
+            network,
+            shared.images,
+            density=_density(run, shared),
+            generator=_stream(trial, 0),
         )
-    outcome = train(
-        network,
+        for run, network in zip(runs, networks, strict=True)
+    ]
+    outcomes = train(
+        networks,
+        masks,
         shared.images,
-        masks=masks,
+        size=size,
         epochs=trial.pick(smoke=1, default=15, full=160),
         generator=_stream(trial, 1),
         device=trial.device,
     )
-    return outcome, network, masks.to(trial.device)
+    return [
+        (outcome, network, one.to(trial.device))
+        for outcome, network, one in zip(outcomes, networks, masks, strict=True)
+    ]
+
+
+def _density(run: Run, shared: Shared) -> float:
+    return 1.0 if run.method == "dense" else shared.density * run.denser
 
 
 def _stream(trial: Trial, which: int) -> torch.Generator:
