@@ -7,7 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rarefy.budget import GlobalBudget, PerHead, TopP, Uniform, lamp_scores, scores
+from rarefy.budget import (
+    GlobalBudget,
+    PerHead,
+    ScoreRatios,
+    TopP,
+    Uniform,
+    lamp_scores,
+    scores,
+)
 
 GROUPS = st.lists(
     st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=9), min_size=1, max_size=5
@@ -145,3 +153,21 @@ def test_bad_arguments_are_refused(call, message):
 def test_doctests():
     failed, attempted = doctest.testmod(scores)
     assert attempted and not failed
+
+
+def test_score_ratios_are_the_counts_of_one_threshold():
+    rng = np.random.default_rng(0)
+    scores = {"a": rng.normal(size=(4, 5)), "b": torch.randn(3, 2, 2, 2)}
+    shapes = {"b": (3, 2, 2, 2), "a": (4, 5)}
+    for density in (0.1, 0.5, 1.0):
+        counts = ScoreRatios(scores)(shapes, density=density)
+        assert list(counts) == ["b", "a"]
+        assert counts == GlobalBudget()(scores, density=density)
+    with pytest.raises(ValueError, match="scores and groups differ in a, c: score what is"):
+        ScoreRatios(scores)({"c": (1,), "a": (5, 4), "b": (3, 2, 2, 2)}, density=0.5)
+    with pytest.raises(ValueError, match="min_per_group"):
+        ScoreRatios(scores, min_per_group=-1)
+    with pytest.raises(ValueError, match="density must be"):
+        ScoreRatios(scores)(shapes, density=2.0)
+    with pytest.raises(ValueError, match="hold NaN"):
+        ScoreRatios({"a": np.array([np.nan])})({"a": (1,)}, density=0.5)

@@ -218,6 +218,27 @@ def test_the_mlps_of_a_language_model(tiny_llama, generator):
     sparse.model(**ids, labels=ids["input_ids"]).loss.backward()
 
 
+@pytest.mark.parametrize("family", ["wide", "parallel", "factorized", "doped"])
+def test_gpt2_whose_layers_are_stored_the_other_way_round(family, generator):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from rarefy.weights.iso_flop import _with_linear_layers
+
+    torch.manual_seed(0)
+    gpt2 = GPT2LMHeadModel(
+        GPT2Config(vocab_size=50, n_positions=16, n_embd=16, n_layer=2, n_head=2)
+    ).eval()
+    ids = {"input_ids": torch.arange(8)[None]}
+    torch.testing.assert_close(_with_linear_layers(gpt2)(**ids).logits, gpt2(**ids).logits)
+    options = {"widen": "*c_fc*"} if family == "wide" else {}
+    sparse = iso_flop(
+        gpt2, ids, family=family, sparsity=0.5, keep_dense=(), generator=generator, **options
+    )
+    assert abs(sparse.macs / sparse.dense_macs - 1) < 1e-3
+    assert sum("mlp" in name for name in sparse.masks) >= 4
+    assert sparse.model(**ids).logits.shape == (1, 8, 50)
+
+
 def test_a_sequence_model_takes_every_family(generator):
     model = nn.Sequential(nn.Linear(6, 16), nn.GELU(), nn.Linear(16, 16), nn.Linear(16, 3))
     x = torch.randn(2, 5, 6)

@@ -57,9 +57,10 @@ def test_snip_of_a_linear_layer_in_closed_form(linear, batches):
     assert linear.weight.grad is None
 
 
-def test_snip_does_not_depend_on_how_the_data_is_batched(linear, batches):
+@pytest.mark.parametrize("score", [snip, grasp])
+def test_scores_do_not_depend_on_how_the_data_is_batched(linear, batches, score):
     together = [tuple(torch.cat(parts) for parts in zip(*batches, strict=True))]
-    one, two = (snip(linear, b, squared_error)["weight"] for b in (together, batches))
+    one, two = (score(linear, b, squared_error)["weight"] for b in (together, batches))
     assert torch.allclose(one, two)
 
 
@@ -73,7 +74,8 @@ def test_fisher_in_closed_form(linear, batches):
 def test_grasp_of_a_quadratic_in_closed_form(linear, batches):
     # For the squared error of a linear layer H acts on each output row as X'X.
     w = linear.weight.detach()
-    hg = sum(gradient(w, x, y) @ (x.T @ x) for x, y in batches)
+    g, h = sum(gradient(w, x, y) for x, y in batches), sum(x.T @ x for x, _ in batches)
+    hg = g @ h
     found = grasp(linear, batches, squared_error)["weight"]
     assert torch.allclose(found, (hg * w).float())
 

@@ -22,7 +22,7 @@ from rarefy.budget.schedules import (
     OneShot,
     Step,
 )
-from rarefy.budget.scores import GlobalBudget, PerHead, TopP, lamp_scores
+from rarefy.budget.scores import GlobalBudget, PerHead, ScoreRatios, TopP, lamp_scores
 
 __all__ = [
     "Cosine",
@@ -37,6 +37,7 @@ __all__ = [
     "MaskDecay",
     "OneShot",
     "PerHead",
+    "ScoreRatios",
     "ShapeRule",
     "Step",
     "TopP",

@@ -5,8 +5,9 @@ r"""Allocation from scores: groups compete, and the counts are a result.
 
 One threshold t for all groups (GlobalBudget; with :func:`lamp_scores` it is LAMP, Lee et al. 2021);
 the same with a floor for each group, as adaptive head budgets use it (PerHead: Ada-KV, Feng et al.
-2024, in the form of arXiv 2504.17768); or, with no total at all, the fewest entries that hold a
-share of each group's mass (TopP: FlexPrefill, Lai et al. 2025).
+2024, in the form of arXiv 2504.17768); the counts of one threshold, for masks then drawn at random
+(ScoreRatios: Liu et al. 2022, arXiv 2202.02643); or, with no total at all, the fewest entries that
+hold a share of each group's mass (TopP: FlexPrefill, Lai et al. 2025).
 
 Departures: totals are exact, of equal scores the first (group order, then flat index) wins, and no
 group falls below ``min_per_group`` unless that is set to 0.
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rarefy.budget.rules import check_density, check_floor, check_reachable
+from rarefy.budget.rules import Group, check_density, check_floor, check_reachable, shape_of
 
 Scores = Mapping[str, torch.Tensor | np.ndarray]
 
@@ -70,6 +71,65 @@ class GlobalBudget:
         flat = _flatten(scores)
         low = [min(self.min_per_group, len(values)) for values in flat]
         return _compete(scores, flat, low, density)
+
+
+@dataclass(frozen=True)
+class ScoreRatios:
+    """What ``GlobalBudget`` gives each group, as a rule that is called with shapes.
+
+    So scores can say *how many* weights a layer keeps where something else, such as chance, says
+    *which*.
+
+    Parameters
+    ----------
+    scores : mapping of name to Tensor or ndarray, any shapes
+        The larger the better; without NaN.
+    min_per_group : int, default 1
+        No group keeps fewer entries than this (or than it has).
+
+    Examples
+    --------
+    >>> rule = ScoreRatios({"a": np.array([9.0, 8.0, 7.0]), "b": np.array([1.0, 2.0])})
+    >>> rule({"a": (3,), "b": (2,)}, density=0.8)
+    {'a': 3, 'b': 1}
+    """
+
+    scores: Scores
+    _: KW_ONLY
+    min_per_group: int = 1
+
+    def __post_init__(self) -> None:
+        check_floor(self.min_per_group)
+
+    def __call__(self, groups: Mapping[str, Group], *, density: float) -> dict[str, int]:
+        """Count of entries each group keeps.
+
+        Parameters
+        ----------
+        groups : mapping of name to shape
+            Those that were scored. Arrays and tensors stand for their shapes.
+        density : float
+            Share of all entries that survives, in [0, 1].
+
+        Returns
+        -------
+        dict of str to int
+            Adds up to exactly ``round(density * N)``.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes are not those of the scores; else as ``GlobalBudget``.
+        """
+        asked = {name: shape_of(group) for name, group in groups.items()}
+        scored = {name: shape_of(score) for name, score in self.scores.items()}
+        if asked != scored:
+            wrong = sorted(n for n in {*asked, *scored} if asked.get(n) != scored.get(n))
+            raise ValueError(
+                f"scores and groups differ in {', '.join(wrong)}: score what is to be pruned"
+            )
+        counts = GlobalBudget(min_per_group=self.min_per_group)(self.scores, density=density)
+        return {name: counts[name] for name in asked}
 
 
 @dataclass(frozen=True)

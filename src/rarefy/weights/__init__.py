@@ -5,6 +5,7 @@ Which weights stay  ``scores``        magnitude, SNIP, GraSP, SynFlow, Fisher, m
                     ``from_scores``   :func:`mask_from_scores`
                     ``random_masks``  :func:`random_masks`
                     ``blocks``        :func:`block_mask`: neighbouring channels together
+                    ``random_pruning``  :func:`score_ratios`: how many by a score, which by chance
 Masks               ``masks``         :class:`Masks`, :func:`mask_similarity`
                     ``attach``        :func:`attach`: parametrized or projected
 After training      ``calibrate``     :class:`LayerStats`, :func:`walk_blocks`
@@ -126,6 +127,7 @@ from rarefy.weights.prune_lm import (
     prune_lm,
 )
 from rarefy.weights.random_masks import random_mask, random_masks
+from rarefy.weights.random_pruning import gradient_norm, scale_init_, score_ratios
 from rarefy.weights.readers import from_ao, from_torch_prune
 from rarefy.weights.scores import (
     Movement,
@@ -240,6 +242,7 @@ __all__ = [
     "from_ao",
     "from_torch_prune",
     "global_magnitude_mask",
+    "gradient_norm",
     "granularity",
     "grasp",
     "input_axes",
@@ -275,6 +278,8 @@ __all__ = [
     "save_dense",
     "save_pruned",
     "save_sparse",
+    "scale_init_",
+    "score_ratios",
     "select",
     "snip",
     "sparsegpt",

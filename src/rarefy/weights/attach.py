@@ -141,19 +141,22 @@ class Attachment:
         self.model = model
         self.masks = masks
         self._parametrized = parametrized
+        # Looked up once: for a small model that would take longer than the zeroing itself.
+        self._pruned = [(self._stored(name), ~mask) for name, mask in masks.items()]
         self._optimizer = optimizer
         self._hook = None
         if optimizer is not None:
             self._hook = optimizer.register_step_post_hook(lambda *_: self.apply_())
 
+    @torch.no_grad()
     def apply_(self) -> None:
         """Zero pruned weights and their optimizer state now.
 
         Called by itself after each step of the optimizer given to :func:`attach`; to be called
         after ``optimizer.step()`` where none was given.
         """
-        for name, mask in self.masks.items():
-            zero_(self._stored(name), ~mask, self._optimizer)
+        for weight, pruned in self._pruned:
+            zero_(weight, pruned, self._optimizer)
 
     def detach(self, *, bake: bool = True) -> None:
         """Take the masks off, leaving an ordinary model.

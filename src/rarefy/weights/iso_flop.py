@@ -10,7 +10,8 @@ common to the sparse layers, is solved for rather than taken as 1 - s.
 Source: Thangarasa et al. 2024, "Sparse-IFT" (ICML, arXiv 2303.11525), and the authors' code.
 
 Departures: d is solved exactly where the authors' code bisects; a norm that follows a replaced
-layer stays; transposed and grouped convolutions and transformers' ``Conv1D`` stay dense.
+layer stays; transposed and grouped convolutions stay dense. A transformers ``Conv1D`` becomes the
+linear layer that it is.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from rarefy.weights.iso_layers import (
 from rarefy.weights.macs import OTHER, count_macs
 from rarefy.weights.masks import Masks
 from rarefy.weights.random_masks import random_mask
-from rarefy.weights.select import Chooser, select
+from rarefy.weights.select import Chooser, is_conv1d, select
 from rarefy.weights.widen import Layer, widened
 
 Family = Literal["wide", "parallel", "factorized", "doped"]
@@ -135,6 +136,7 @@ def iso_flop(
         raise ValueError(f"family must be one of {', '.join(get_args(Family))}, got {family!r}")
     if family != "wide" and widen is not None:
         raise ValueError(f"widen= belongs to family 'wide', got family {family!r}")
+    model = _with_linear_layers(model)
     weights = select(model)
     dense = {row.name: row.dense for row in count_macs(model, inputs)}
     order = [name for name in dense if name != OTHER]
@@ -166,6 +168,22 @@ def iso_flop(
     masks.apply_(copied)
     macs = sum(row.sparse for row in count_macs(copied, inputs, masks))
     return IsoFlop(copied, masks, macs, sum(dense.values()))
+
+
+def _with_linear_layers(model: nn.Module) -> nn.Module:
+    """Copy a model with a linear layer for each ``Conv1D``; where there is none, it is itself."""
+    if not any(is_conv1d(module) for module in model.modules()):
+        return model
+    model = copy.deepcopy(model)
+    for name, module in list(model.named_modules()):
+        if is_conv1d(module):
+            inputs, outputs = module.weight.shape
+            # On no device: both parameters are the old layer's.
+            linear = nn.Linear(inputs, outputs, device="meta")
+            linear.weight = nn.Parameter(module.weight.detach().T.contiguous())
+            linear.bias = module.bias
+            model.set_submodule(name, linear)
+    return model
 
 
 def _replaced(

@@ -10,8 +10,8 @@
 
 with g the gradient of the loss. Scores are float32 whatever the weights are.
 
-Departures: SNIP is summed over batches before the absolute value, so that one large batch and
-its parts give the same score; movement leaves out the constant learning rate.
+Departures: SNIP and GraSP sum gradients over batches first, so that of a summed loss one large
+batch and its parts give the same score; movement leaves out the constant learning rate.
 
 Axis letters: o outputs, i inputs.
 """
@@ -105,7 +105,7 @@ def snip(
     Parameters
     ----------
     model : nn.Module
-        Left as it is, its ``.grad`` included.
+        Left as it is, its ``.grad`` included; in training mode batch norms gather statistics.
     batches : iterable
         Each is handed to ``loss``.
     loss : callable ``(model, batch) -> scalar Tensor``
@@ -164,10 +164,12 @@ def grasp(
     fused attention, select its ``eager`` implementation.
     """
     weights = _chosen(model, weights)
+    batches = list(batches)
+    gradient = _sum_over(batches, lambda batch: _gradients(loss(model, batch), weights))
 
     def hessian_times_gradient(batch: Any) -> Scores:
-        gradients = _gradients(loss(model, batch), weights, create_graph=True)
-        product = torch.stack([(g * g.detach()).sum() for g in gradients.values()]).sum()
+        part = _gradients(loss(model, batch), weights, create_graph=True)
+        product = torch.stack([(part[name] * gradient[name]).sum() for name in weights]).sum()
         return _gradients(product, weights)
 
     total = _sum_over(batches, hessian_times_gradient)
