@@ -15,6 +15,9 @@ In training         ``finetune``      :func:`finetune` with masks held
                     ``dynamic``       :class:`DynamicMasks`: SET, RigL, gradual magnitude
                     ``iso_flop``      :func:`iso_flop`: larger, sparse, at the same cost
                     ``iso_layers``    :class:`SparseParallel`, factorized, doped
+                    ``learned_masks`` :class:`LearnedMasks`, :func:`prune_by_scores`
+Sparse by design    ``cells``         :class:`CellSpace`, :class:`Genotype`, :func:`build`
+                    ``dass``          :func:`dass`: cells that stay accurate when pruned
 How much is free    ``curve``         :func:`sparsity_curve`: the essential range and its knee
                     ``monitor``       :class:`SparsificationMonitor`: when it emerges
 What it all means   ``diagnosis``     :func:`diagnose`: what the doctor says, and its parts
@@ -37,7 +40,16 @@ from rarefy.weights.attach import (
     strip_state_dict,
 )
 from rarefy.weights.calibrate import LayerStats, walk_blocks
+from rarefy.weights.cells import (
+    DARTS_OPS,
+    CellNetwork,
+    CellSpace,
+    Genotype,
+    Term,
+    build,
+)
 from rarefy.weights.curve import Knee, SparsityCurve, sparsity_curve
+from rarefy.weights.dass import CellSearch, Epoch, dass
 from rarefy.weights.diagnosis import (
     LESSONS,
     Ablation,
@@ -93,6 +105,7 @@ from rarefy.weights.iso_layers import (
     SparseFactorized,
     SparseParallel,
 )
+from rarefy.weights.learned_masks import LearnedMask, LearnedMasks, prune_by_scores
 from rarefy.weights.macs import LayerMacs, count_macs
 from rarefy.weights.masks import LayerDensity, Masks, Similarity, mask_similarity
 from rarefy.weights.monitor import ChangePoint, SparsificationMonitor, change_point
@@ -125,14 +138,20 @@ __all__ = [
     "Ablation",
     "Attachment",
     "Backward",
+    "CellNetwork",
+    "CellSearch",
+    "CellSpace",
     "ChangePoint",
     "Claimed",
     "Compressed",
+    "DARTS_OPS",
     "DSnoTResult",
     "Diagnosis",
     "DynamicMasks",
+    "Epoch",
     "FeatureNorm",
     "Finding",
+    "Genotype",
     "GradualMagnitude",
     "IsoFlop",
     "Knee",
@@ -142,6 +161,8 @@ __all__ = [
     "LayerMacs",
     "LayerStats",
     "LayerTimes",
+    "LearnedMask",
+    "LearnedMasks",
     "Lesson",
     "MASKED",
     "MaskedWeight",
@@ -164,13 +185,16 @@ __all__ = [
     "SparsityTrace",
     "Static",
     "Taxonomy",
+    "Term",
     "Update",
     "attach",
     "audit",
     "block_weights",
+    "build",
     "change_point",
     "comparable",
     "count_macs",
+    "dass",
     "dead_units",
     "diagnose",
     "diagnose_tensors",
@@ -207,6 +231,7 @@ __all__ = [
     "obs_factor",
     "output_error",
     "output_errors",
+    "prune_by_scores",
     "prune_lm",
     "random",
     "random_mask",
