@@ -1,11 +1,11 @@
 """Paper 25, DASS: differentiable search for cells that stay accurate when they are pruned.
 
-Searches on small images, dense (DARTS), sparse (DASS) and with one of DASS's two ingredients; random
-cells; and two hand-made networks. Every network found is trained, pruned by learned scores and
+Searches on small images: dense (DARTS), sparse (DASS), and with one of DASS's two ingredients; then
+random cells, and two hand-made networks. Every network is trained, pruned by learned scores and
 fine-tuned, and all keep the same number of weights.
 
-Departures: digits, of 8 x 8 pixels, in place of CIFAR-10 and ImageNet; latency in dense kernels. The
-paper compares at equal pruning ratio, which favours heavy cells.
+Departures: digits, of 8 x 8 pixels, in place of CIFAR-10 and ImageNet; latency in dense kernels.
+The paper compares at equal pruning ratio, which favours heavy cells.
 """
 
 from __future__ import annotations
@@ -205,9 +205,11 @@ def _search_ratio(shared: Shared, trial: Trial) -> float:
     for _ in range(trial.pick(smoke=1, default=3, full=5)):
         for arm, times in seconds.items():
             ends: list[float] = []
-            _search(
-                arm, shared, trial, few=256, epochs=3, after=lambda _: ends.append(perf_counter())
-            )  # noqa: B023
+
+            def note(_: Epoch, ends: list[float] = ends) -> None:
+                ends.append(perf_counter())
+
+            _search(arm, shared, trial, few=256, epochs=3, after=note)
             times += [end - start for start, end in pairwise(ends)]
     return median(seconds["dass"]) / median(seconds["darts"])
 

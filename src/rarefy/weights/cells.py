@@ -433,7 +433,7 @@ class _Node(nn.Module):
             outputs = [self.terms[place](states[j]) for place, j in self.normed]
             y = self.norm(torch.cat(outputs, 1))
             n, _, h, w = y.shape
-            y = y.view(n, len(outputs), -1)
+            y = y.reshape(n, len(outputs), -1)
             if shares is None:
                 total = y.sum(1)
             else:

@@ -232,7 +232,8 @@ class _Search:
         for (x, y), (val_x, val_y) in zip(*map(self._batches, self.halves), strict=True):
             if phase != "train":
                 loss = self._loss(val_x, val_y, self.alphas, self.on_b)
-                grads = torch.autograd.grad(loss, self.alphas)
+                # Without a reduction cell, alpha of one is not used.
+                grads = torch.autograd.grad(loss, self.alphas, allow_unused=True)
                 for alpha, grad in zip(self.alphas, grads, strict=True):
                     alpha.grad = grad
                 self.adam.step()

@@ -65,7 +65,7 @@ class LearnedMask(nn.Module):
         self.k = k
         self.on = True
         self.register_buffer("_pruned", ~self._keep(), persistent=False)
-        self._seen = self._state()
+        self._seen: tuple[int, int] | None = None
 
     @property
     def mask(self) -> Tensor:
@@ -74,10 +74,11 @@ class LearnedMask(nn.Module):
 
     @property
     def pruned(self) -> Tensor:
-        """What is pruned now; ranked again only after the scores have changed."""
-        if self._seen != self._state():
+        """What is pruned now; frozen scores are ranked once."""
+        if self.scores.requires_grad or self._seen != self._state():
             self._pruned = ~self._keep()
-            self._seen = self._state()
+            # None while they learn: a fused optimizer's step does not raise the version.
+            self._seen = None if self.scores.requires_grad else self._state()
         return self._pruned
 
     def forward(self, weight: Tensor) -> Tensor:
