@@ -138,6 +138,13 @@ def setup(
 
 def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     """Measure an arm: accuracy with the same number of weights left, and what pruning cost."""
+    from rarefy.papers._dass_nets import one_thread
+
+    with one_thread():
+        return _measure(arm, shared, trial)
+
+
+def _measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     from rarefy.papers._dass_nets import MobileNet, resnet8
 
     if arm == "random":
@@ -154,7 +161,7 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     return values
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=len(SEARCHES))
 def _found(arm: str, shared: Shared, trial: Trial) -> Evaluated:
     """Search and evaluate; remembered, because a matched MobileNet is measured against it."""
     trial.progress("searching", 0.0)
