@@ -352,7 +352,8 @@ class CellNetwork(nn.Module):
         """
         before = last = self.stem(x)
         for cell in self.cells:
-            shares = None if mixture is None else mixture[cell.halves]
+            assert isinstance(cell, _Cell)
+            shares = None if mixture is None else mixture[int(cell.halves)]
             before, last = last, cell(before, last, shares)
         return self.head(last.mean((2, 3)))
 

@@ -172,7 +172,7 @@ def dass(
     history = []
     for phase, length in lengths.items():
         prunes = learned and phase == "prune"
-        step = train_weights
+        step: Callable[[Tensor], None] = train_weights
         if phase == "prune" and masked:
             search.held = LearnedMasks(net, density=density, rule=rule)
             search.on_a, search.on_b = operations == "sparse", objective == "sparse"
