@@ -28,6 +28,9 @@ Searching           ``search``        :class:`RandomSearch`: the neutral baselin
                     ``pep``           :class:`LearnedThresholds`: soft thresholds that are learned
 Recommenders        ``sparse_recommender``  :class:`SparseRecommender`: fit, recommend, evaluate
                     ``sparse_embedding``    :class:`SparseEmbedding`: stored and scored sparse
+                    ``learned_masks`` :class:`LearnedMasks`, :func:`prune_by_scores`
+Sparse by design    ``cells``         :class:`CellSpace`, :class:`Genotype`, :func:`build`
+                    ``dass``          :func:`dass`: cells that stay accurate when pruned
 How much is free    ``curve``         :func:`sparsity_curve`: the essential range and its knee
                     ``monitor``       :class:`SparsificationMonitor`: when it emerges
 What it all means   ``diagnosis``     :func:`diagnose`: what the doctor says, and its parts
@@ -52,9 +55,18 @@ from rarefy.weights.attach import (
 )
 from rarefy.weights.blocks import block_mask
 from rarefy.weights.calibrate import LayerStats, walk_blocks
+from rarefy.weights.cells import (
+    DARTS_OPS,
+    CellNetwork,
+    CellSpace,
+    Genotype,
+    Term,
+    build,
+)
 from rarefy.weights.conv_plan import LayerChoice
 from rarefy.weights.convnet import SparseConv1x1, SparseConvNet, sparsify_for_inference
 from rarefy.weights.curve import Knee, SparsityCurve, sparsity_curve
+from rarefy.weights.dass import CellSearch, Epoch, dass
 from rarefy.weights.diagnosis import (
     LESSONS,
     Ablation,
@@ -112,6 +124,7 @@ from rarefy.weights.iso_layers import (
     SparseFactorized,
     SparseParallel,
 )
+from rarefy.weights.learned_masks import LearnedMask, LearnedMasks, prune_by_scores
 from rarefy.weights.macs import LayerMacs, count_macs
 from rarefy.weights.masks import LayerDensity, Masks, Similarity, mask_similarity
 from rarefy.weights.monitor import ChangePoint, SparsificationMonitor, change_point
@@ -159,18 +172,24 @@ __all__ = [
     "Ablation",
     "Attachment",
     "Backward",
+    "CellNetwork",
+    "CellSearch",
+    "CellSpace",
     "ChangePoint",
     "Claimed",
     "Comparison",
     "Compressed",
+    "DARTS_OPS",
     "DSL",
     "DSnoTResult",
     "Diagnosis",
     "DynamicMasks",
+    "Epoch",
     "FeatureNorm",
     "Finding",
     "Flow",
     "FlowRule",
+    "Genotype",
     "GradientFlow",
     "GradientRecord",
     "GradualMagnitude",
@@ -183,6 +202,8 @@ __all__ = [
     "LayerMacs",
     "LayerStats",
     "LayerTimes",
+    "LearnedMask",
+    "LearnedMasks",
     "LearnedThresholds",
     "Lesson",
     "MASKED",
@@ -218,6 +239,7 @@ __all__ = [
     "StackedPerceptrons",
     "Static",
     "Taxonomy",
+    "Term",
     "Units",
     "Update",
     "WeightSpace",
@@ -225,10 +247,12 @@ __all__ = [
     "audit",
     "block_mask",
     "block_weights",
+    "build",
     "change_point",
     "comparable",
     "compare_to_random_search",
     "count_macs",
+    "dass",
     "dead_units",
     "diagnose",
     "diagnose_tensors",
@@ -270,6 +294,7 @@ __all__ = [
     "output_error",
     "output_errors",
     "perceptron",
+    "prune_by_scores",
     "prune_lm",
     "random",
     "random_mask",

@@ -1,0 +1,305 @@
+"""Differentiable search for cells that stay accurate when they are pruned.
+
+    min_alpha  L_B(W*, m*, alpha)
+    s.t.  W  = argmin_W L_A(W, 1, alpha)            train dense
+          m* = TopK(|argmin_S L_A(W, TopK(|S|), alpha)|)   learn the scores, weights frozen
+          W* = argmin_W L_A(W, m*, alpha)           fine-tune what is left, masks frozen
+
+approximated to first order in one run: the three steps are three phases, and in the last two every
+batch of A (half of the data: weights or scores) is preceded by one of B (the other half: alpha).
+The paper's two ingredients can be had one by one: with operations and objective both dense, or at
+density 1, this is first-order DARTS after a warm-up.
+
+Source: Mousavi et al. 2022, "DASS: Differentiable Architecture Search for Sparse Neural Networks"
+(arXiv 2207.06968); Liu et al. 2019, "DARTS", for all that is not sparse.
+
+Departures: the authors' code could not be found; phase lengths, the scores' rate and their
+gradient are a reconstruction. First order only, and phases two and three run once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD, Adam
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from rarefy.budget import ErdosRenyiKernel
+from rarefy.weights.cells import SKIP, CellNetwork, CellSpace, Genotype, reductions
+from rarefy.weights.learned_masks import LearnedMasks, step_scores
+
+Phase = Literal["train", "prune", "fine-tune"]
+Kind = Literal["sparse", "dense"]
+
+_CLIP = 5.0
+
+
+class Epoch(NamedTuple):
+    """One line of a search's history.
+
+    ``loss`` is on A and ``alpha_loss`` on B, NaN where alpha takes no step; ``skips`` is the share
+    of skip connections in the genotype so far, whose rise is how such searches usually fail.
+    """
+
+    phase: Phase
+    loss: float
+    alpha_loss: float
+    skips: float
+
+
+@dataclass(frozen=True)
+class CellSearch:
+    """What a search found.
+
+    Attributes
+    ----------
+    genotype : Genotype
+    alphas : two Tensors (edges, ops)
+        Architecture parameters of normal and of reduction cells.
+    history : list of Epoch
+    """
+
+    genotype: Genotype
+    alphas: tuple[Tensor, Tensor]
+    history: list[Epoch]
+
+
+def dass(
+    space: CellSpace,
+    x: Tensor,
+    y: Tensor,
+    *,
+    density: float = 0.1,
+    rule: Callable[..., dict[str, int]] = ErdosRenyiKernel(),  # noqa: B008 - a frozen constant
+    operations: Kind = "sparse",
+    objective: Kind = "sparse",
+    epochs: int = 50,
+    phases: tuple[float, float, float] = (0.3, 0.2, 0.5),
+    batch_size: int = 64,
+    lr: float = 0.025,
+    score_lr: float = 0.1,
+    alpha_lr: float = 3e-4,
+    generator: torch.Generator,
+    on_epoch: Callable[[Epoch], object] | None = None,
+) -> CellSearch:
+    """Search a space of cells on labelled images.
+
+    Parameters
+    ----------
+    space : CellSpace
+    x : Tensor (n, c, h, w)
+        The search runs on its device.
+    y : Tensor (n,)
+        Labels 0 to classes - 1.
+    density : float in (0, 1], default 0.1
+        Of the supernet from the second phase on.
+    rule : allocation rule, default ``ErdosRenyiKernel()``
+    operations : {"sparse", "dense"}, default "sparse"
+        Whether scores are learned and weights fine-tuned under their masks, or weights are trained
+        without masks throughout.
+    objective : {"sparse", "dense"}, default "sparse"
+        Whether alpha sees the masked supernet or the same weights without masks. The masks of dense
+        operations are those of the largest weights, taken anew every epoch.
+    epochs : int, default 50
+        Passes over half of the data, all phases together.
+    phases : three floats, default (0.3, 0.2, 0.5)
+        Shares of training, pruning and fine-tuning.
+    batch_size : int, default 64
+    lr : float, default 0.025
+        Of SGD on the weights; a half cosine down to a 25th over the epochs that train them.
+    score_lr : float, default 0.1
+        Of SGD on the scores; small supernets want 0.02.
+    alpha_lr : float, default 3e-4
+        Of Adam on alpha, whose weight decay of 1e-3 is part of the gradient.
+    generator : torch.Generator
+        Of the split, the weights, alpha and the batches.
+    on_epoch : callable, optional
+        Told each line of the history.
+
+    Returns
+    -------
+    CellSearch
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, labels and images do not fit, there are fewer than two classes,
+        the supernet halves the images to less than a pixel, or the search diverges.
+
+    Examples
+    --------
+    >>> g = torch.Generator().manual_seed(0)
+    >>> space = CellSpace(("none", "max_pool_3x3", "conv_3x3"), nodes=1, cells=2, channels=2)
+    >>> x, y = torch.randn(16, 1, 4, 4, generator=g), torch.arange(16) % 2
+    >>> found = dass(space, x, y, epochs=3, phases=(1 / 3, 1 / 3, 1 / 3), generator=g)
+    >>> [line.phase for line in found.history]
+    ['train', 'prune', 'fine-tune']
+    """
+    _check_images(space, x, y)
+    lengths = _lengths(epochs, phases)
+    if not 0 < density <= 1:  # also true for NaN
+        raise ValueError(f"density must be above 0 and at most 1, got {density}")
+    for name, kind in (("operations", operations), ("objective", objective)):
+        if kind not in ("sparse", "dense"):
+            raise ValueError(f"{name} must be 'sparse' or 'dense', got {kind!r}")
+    if batch_size < 2:
+        raise ValueError(f"batch_size must be at least 2, as batch norms ask, got {batch_size}")
+    masked = density < 1 and "sparse" in (operations, objective)
+    learned = masked and operations == "sparse"
+    net = space.supernet(classes=int(y.max()) + 1, in_channels=x.shape[1], generator=generator).to(
+        x.device
+    )
+    search = _Search(space, net.train(), (x, y), batch_size, alpha_lr, generator)
+    weights = list(net.parameters())
+    sgd = SGD(weights, lr=lr, momentum=0.9, weight_decay=3e-4, fused=True)
+    trained = epochs - learned * lengths["prune"]
+    falling = CosineAnnealingLR(sgd, max(trained, 1), eta_min=lr / 25)
+
+    def train_weights(loss: Tensor) -> None:
+        grads = torch.autograd.grad(loss, weights, allow_unused=True)
+        for weight, grad in zip(weights, grads, strict=True):
+            weight.grad = grad
+        nn.utils.clip_grad_norm_(weights, _CLIP)
+        sgd.step()
+
+    history = []
+    for phase, length in lengths.items():
+        prunes = learned and phase == "prune"
+        step: Callable[[Tensor], None] = train_weights
+        if phase == "prune" and masked:
+            search.held = LearnedMasks(net, density=density, rule=rule)
+            search.on_a, search.on_b = operations == "sparse", objective == "sparse"
+            if prunes:
+                step = _score_step(search.held, score_lr)
+        if search.held is not None:
+            for scores in search.held.scores:
+                scores.requires_grad_(prunes)
+        for _ in range(length):
+            if search.held is not None and not learned:
+                search.held.reset()
+            line = search.epoch(phase, step)
+            if not prunes:
+                falling.step()
+            history.append(line)
+            if not math.isfinite(line.loss):
+                raise ValueError(
+                    f"the search diverged in epoch {len(history)}, in phase {phase!r}: lower "
+                    f"{'score_lr' if prunes else 'lr'}, which is {score_lr if prunes else lr}"
+                )
+            if on_epoch is not None:
+                on_epoch(line)
+    normal, reduction = (alpha.detach() for alpha in search.alphas)
+    return CellSearch(space.derive((normal, reduction)), (normal, reduction), history)
+
+
+class _Search:
+    """The supernet, alpha and the two halves of the data; ``on_a``, ``on_b``: who sees masks."""
+
+    def __init__(
+        self,
+        space: CellSpace,
+        net: CellNetwork,
+        data: tuple[Tensor, Tensor],
+        batch_size: int,
+        alpha_lr: float,
+        generator: torch.Generator,
+    ) -> None:
+        self.space, self.net, self.data = space, net, data
+        self.held: LearnedMasks | None = None
+        self.on_a = self.on_b = False
+        self.generator = generator
+        self.alphas = [
+            (1e-3 * torch.randn(space.edges, len(space.ops), generator=generator))
+            .to(data[0].device)
+            .requires_grad_()
+            for _ in range(2)
+        ]
+        self.adam = Adam(self.alphas, lr=alpha_lr, betas=(0.5, 0.999), weight_decay=1e-3)
+        n = len(data[0])
+        self.halves = torch.randperm(n, generator=generator).split(n // 2)[:2]
+        self.batch_size = min(batch_size, n // 2)
+
+    def epoch(self, phase: Phase, step: Callable[[Tensor], None]) -> Epoch:
+        """Go through A with ``step``, every batch behind one of B for alpha unless in training."""
+        losses, alpha_losses = [], []
+        for (x, y), (val_x, val_y) in zip(*map(self._batches, self.halves), strict=True):
+            if phase != "train":
+                loss = self._loss(val_x, val_y, self.alphas, self.on_b)
+                # Without a reduction cell, alpha of one is not used.
+                grads = torch.autograd.grad(loss, self.alphas, allow_unused=True)
+                for alpha, grad in zip(self.alphas, grads, strict=True):
+                    alpha.grad = grad
+                self.adam.step()
+                alpha_losses.append(loss.detach())
+            fixed = [alpha.detach() for alpha in self.alphas]
+            loss = self._loss(x, y, fixed, self.on_a)
+            step(loss)
+            losses.append(loss.detach())
+        genotype = self.space.derive(self.alphas)
+        terms = [
+            op for cell in (genotype.normal, genotype.reduction) for node in cell for op, _ in node
+        ]
+        return Epoch(
+            phase,
+            float(torch.stack(losses).mean()),
+            float(torch.stack(alpha_losses).mean()) if alpha_losses else math.nan,
+            terms.count(SKIP) / len(terms),
+        )
+
+    def _loss(self, x: Tensor, y: Tensor, alphas: Sequence[Tensor], masked: bool) -> Tensor:
+        off = self.held.off() if self.held is not None and not masked else nullcontext()
+        with off:
+            return cross_entropy(self.net(x, self.space.mixture(alphas)), y)
+
+    def _batches(self, half: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        x, y = self.data
+        order = half[torch.randperm(len(half), generator=self.generator)]
+        for place in range(0, len(half) - self.batch_size + 1, self.batch_size):
+            drawn = order[place : place + self.batch_size].to(x.device)
+            yield x[drawn], y[drawn]
+
+
+def _score_step(held: LearnedMasks, lr: float) -> Callable[[Tensor], None]:
+    sgd = SGD(held.scores, lr=lr, momentum=0.9)
+    return lambda loss: step_scores(held, sgd, loss, clip=_CLIP)
+
+
+def _lengths(epochs: int, phases: tuple[float, float, float]) -> dict[Phase, int]:
+    """Epochs of each phase, none of them empty."""
+    if epochs < 3:
+        raise ValueError(f"epochs must be at least 3, one for each phase, got {epochs}")
+    if len(phases) != 3 or min(phases) <= 0 or not math.isclose(sum(phases), 1, rel_tol=1e-6):
+        raise ValueError(f"phases must be three shares above 0 that add up to 1, got {phases}")
+    train = min(max(1, round(phases[0] * epochs)), epochs - 2)
+    prune = min(max(1, round(phases[1] * epochs)), epochs - train - 1)
+    return {"train": train, "prune": prune, "fine-tune": epochs - train - prune}
+
+
+def _check_images(space: CellSpace, x: Tensor, y: Tensor) -> None:
+    if x.ndim != 4 or not x.is_floating_point() or y.shape != x.shape[:1]:
+        raise ValueError(
+            "x must be float images (n, channels, height, width) with a label each in y, got "
+            f"{x.dtype} of shape {tuple(x.shape)} and labels of shape {tuple(y.shape)}"
+        )
+    if len(x) < 4:
+        raise ValueError(f"x holds {len(x)} images; at least 4 are wanted, two for each half")
+    if not bool(x.isfinite().all()):
+        raise ValueError("x holds NaN or infinite pixels")
+    if y.is_floating_point() or int(y.min()) < 0 or len(y.unique()) < 2:
+        raise ValueError(
+            "y must hold labels from 0 of at least two classes, got "
+            f"{len(y.unique())} distinct values of {y.dtype} from {y.min().item()}"
+        )
+    halvings = len(reductions(space.cells))
+    if min(x.shape[2:]) < 2**halvings:
+        raise ValueError(
+            f"images of {x.shape[2]} x {x.shape[3]} are too small for a supernet of {space.cells} "
+            f"cells, which halves them {halvings} times: {2**halvings} x {2**halvings} are wanted"
+        )

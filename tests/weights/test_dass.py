@@ -1,0 +1,161 @@
+"""DASS: who learns from what in which phase, and what it reduces to."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rarefy.weights import CellSpace, dass
+from rarefy.weights.dass import _lengths, _Search
+
+SPACE = CellSpace(("none", "skip_connect", "max_pool_3x3", "conv_1x1"), 1, 2, 2)
+THIRDS = (1 / 3, 1 / 3, 1 / 3)
+
+
+@pytest.fixture
+def images():
+    g = torch.Generator().manual_seed(0)
+    return torch.randn(24, 1, 4, 4, generator=g), torch.arange(24) % 3
+
+
+def search(images, seed=0, **how):
+    settings = {"density": 0.3, "epochs": 3, "phases": THIRDS, "batch_size": 6} | how
+    return dass(SPACE, *images, generator=torch.Generator().manual_seed(seed), **settings)
+
+
+def test_a_seed_is_a_search(images):
+    first, again = search(images), search(images)
+    assert first.genotype == again.genotype and first.history[-1] == again.history[-1]
+    assert all(map(torch.equal, first.alphas, again.alphas))
+    assert not torch.equal(first.alphas[0], search(images, seed=1).alphas[0])
+
+
+def test_both_ingredients_dense_is_density_one(images):
+    darts = search(images, operations="dense", objective="dense")
+    one = search(images, density=1.0)
+    assert all(map(torch.equal, darts.alphas, one.alphas))
+
+
+def test_each_ingredient_changes_the_search(images):
+    kinds = ("sparse", "dense")
+    found = [search(images, operations=a, objective=b).alphas[0] for a in kinds for b in kinds]
+    for i, one in enumerate(found):
+        assert not any(torch.equal(one, other) for other in found[:i])
+
+
+@pytest.mark.parametrize("operations", ["sparse", "dense"])
+def test_alpha_learns_from_b_alone(images, operations, monkeypatch):
+    seen, halves = {True: set(), False: set()}, []
+    loss = _Search._loss
+
+    def watched(self, x, y, alphas, masked):
+        halves[:] = [{float(self.data[0][i, 0, 0, 0]) for i in half} for half in self.halves]
+        seen[alphas[0].requires_grad] |= set(x[:, 0, 0, 0].tolist())
+        return loss(self, x, y, alphas, masked)
+
+    monkeypatch.setattr(_Search, "_loss", watched)
+    search(images, operations=operations)
+    assert seen[False] == halves[0] and seen[True] == halves[1]
+    assert len(halves[0] | halves[1]) == 24
+
+
+def test_what_moves_in_which_phase(images, monkeypatch):
+    nets = []
+    supernet = CellSpace.supernet
+
+    def kept(self, **how):
+        nets.append(supernet(self, **how))
+        return nets[-1]
+
+    monkeypatch.setattr(CellSpace, "supernet", kept)
+    after = []
+
+    def snapshot(line):
+        state = {n: p.detach().clone() for n, p in nets[-1].named_parameters()}
+        scores = torch.cat(
+            [p.flatten() for n, p in state.items() if n.endswith("scores")] or [torch.zeros(0)]
+        )
+        stored = [n for n in state if n.endswith("original")]
+        weights = torch.cat([state[n].flatten() for n in stored] or [torch.zeros(0)])
+        after.append((line.phase, scores, weights))
+
+    search(images, epochs=6, on_epoch=snapshot)
+    phases = [phase for phase, *_ in after]
+    assert phases == ["train", "train", "prune", "prune", "fine-tune", "fine-tune"]
+    (_, scores_3, weights_3), (_, scores_4, weights_4), (_, scores_5, weights_5) = after[2:5]
+    assert torch.equal(weights_3, weights_4) and not torch.equal(scores_3, scores_4)
+    assert torch.equal(scores_4, scores_5) and not torch.equal(weights_4, weights_5)
+
+
+def test_history(images):
+    told = []
+    found = search(images, epochs=5, on_epoch=told.append)
+    assert told == found.history
+    assert [math.isnan(line.alpha_loss) for line in told] == [
+        line.phase == "train" for line in told
+    ]
+    assert all(0 <= line.skips <= 1 for line in told)
+
+
+def test_it_learns_and_prefers_what_helps():
+    """Classes that differ in a pixel pattern that pooling cannot see: a convolution is chosen."""
+    g = torch.Generator().manual_seed(0)
+    y = torch.arange(128) % 2
+    stripes = torch.tensor([1.0, -1.0]).repeat(3)
+    pattern = torch.stack([stripes.expand(6, 6), stripes.expand(6, 6).T])
+    x = (pattern[y] + 0.3 * torch.randn(128, 6, 6, generator=g))[:, None]
+    space = CellSpace(("none", "avg_pool_3x3", "conv_3x3"), nodes=1, cells=1, channels=2)
+    found = dass(
+        space,
+        x,
+        y,
+        density=0.5,
+        epochs=12,
+        batch_size=16,
+        lr=0.05,
+        score_lr=0.02,
+        alpha_lr=0.03,
+        generator=g,
+    )
+    assert found.history[-1].loss < 0.8 * found.history[0].loss
+    assert all(op == "conv_3x3" for op, _ in found.genotype.normal[0])
+
+
+@given(epochs=st.integers(3, 60), cut=st.tuples(*[st.floats(0.01, 1)] * 3))
+def test_phases_share_the_epochs(epochs, cut):
+    phases = tuple(part / sum(cut) for part in cut)
+    lengths = _lengths(epochs, phases)
+    assert sum(lengths.values()) == epochs and min(lengths.values()) >= 1
+
+
+@pytest.mark.parametrize(
+    ("how", "match"),
+    [
+        ({"density": 0.0}, "density must be above 0 and at most 1, got 0.0"),
+        ({"density": math.nan}, "density must be above 0"),
+        ({"epochs": 2}, "epochs must be at least 3"),
+        ({"phases": (0.5, 0.5, 0.0)}, "phases must be three shares"),
+        ({"operations": "masked"}, "operations must be 'sparse' or 'dense', got 'masked'"),
+        ({"batch_size": 1}, "batch_size must be at least 2"),
+        ({"lr": 1e30}, "diverged in epoch"),
+    ],
+)
+def test_bad_settings(images, how, match):
+    with pytest.raises(ValueError, match=match):
+        search(images, **how)
+
+
+def test_bad_images(images):
+    x, y = images
+    with pytest.raises(ValueError, match="with a label each in y"):
+        search((x, y[:5]))
+    with pytest.raises(ValueError, match="at least two classes"):
+        search((x, torch.zeros_like(y)))
+    with pytest.raises(ValueError, match="NaN"):
+        search((x * math.nan, y))
+    with pytest.raises(ValueError, match="at least 4"):
+        search((x[:3], y[:3]))
+    with pytest.raises(ValueError, match="are too small for a supernet of 2 cells"):
+        search((x[:, :, :1, :1], y))
