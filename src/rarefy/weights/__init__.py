@@ -15,6 +15,7 @@ In training         ``finetune``      :func:`finetune` with masks held
                     ``dynamic``       :class:`DynamicMasks`: SET, RigL, gradual magnitude
                     ``iso_flop``      :func:`iso_flop`: larger, sparse, at the same cost
                     ``iso_layers``    :class:`SparseParallel`, factorized, doped
+Which method        ``compare``       :func:`compare`: several at several sparsities, and their cost
 How much is free    ``curve``         :func:`sparsity_curve`: the essential range and its knee
                     ``monitor``       :class:`SparsificationMonitor`: when it emerges
 What it all means   ``diagnosis``     :func:`diagnose`: what the doctor says, and its parts
@@ -37,6 +38,8 @@ from rarefy.weights.attach import (
     strip_state_dict,
 )
 from rarefy.weights.calibrate import LayerStats, walk_blocks
+from rarefy.weights.compare import Method, compare
+from rarefy.weights.comparison import Comparison, Point
 from rarefy.weights.curve import Knee, SparsityCurve, sparsity_curve
 from rarefy.weights.diagnosis import (
     LESSONS,
@@ -127,6 +130,7 @@ __all__ = [
     "Backward",
     "ChangePoint",
     "Claimed",
+    "Comparison",
     "Compressed",
     "DSnoTResult",
     "Diagnosis",
@@ -146,7 +150,9 @@ __all__ = [
     "MASKED",
     "MaskedWeight",
     "Masks",
+    "Method",
     "Movement",
+    "Point",
     "PrunedLayer",
     "PrunedModel",
     "RigL",
@@ -170,6 +176,7 @@ __all__ = [
     "block_weights",
     "change_point",
     "comparable",
+    "compare",
     "count_macs",
     "dead_units",
     "diagnose",
