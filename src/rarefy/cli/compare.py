@@ -20,6 +20,8 @@ from rarefy.evidence.journal import Entry, Journal
 from rarefy.papers import REPORTS
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from rarefy.weights import Comparison, Method, Point
 
 app = typer.Typer(
@@ -163,7 +165,7 @@ def weights(
             allocation=ErdosRenyiKernel() if allocation is Allocation.erk else Uniform(),
             calibration=draw(windows, seed),
             data=draw(steps * batch, seed + _SEED_OF_BATCHES).to(device).split(batch),
-            loss=lambda m, ids: m(input_ids=ids, labels=ids, use_cache=False).loss,
+            loss=_loss,
             finetune_steps=steps,
             lr=lr,
             inputs={"input_ids": language.evaluation[:1].to(device), "use_cache": False},
@@ -192,6 +194,14 @@ def weights(
             style="dim",
             soft_wrap=True,
         )
+
+
+def _loss(model: nn.Module, ids: Tensor) -> Tensor:
+    """Mean loss over the predicted tokens, for any head."""
+    from torch.nn.functional import cross_entropy
+
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+    return cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
 
 
 def _words(text: str) -> list[str]:
@@ -272,7 +282,7 @@ def _print(name: str, found: Comparison) -> None:
         table.add_row(
             method,
             *cells,
-            f"{mask:.1f} s" if reference is None else "",
-            f"{training:.1f} s" if training else "",
+            f"{mask:.3g} s" if reference is None else "",
+            f"{training:.3g} s" if training else "",
         )
     _console.out.print(table)

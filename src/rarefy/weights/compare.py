@@ -243,7 +243,7 @@ def compare(
         if key in found:
             continue
         if progress is not None:
-            progress(" at ".join(key) if target else method.name, done / len(grid))
+            progress(_label(method, target), done / len(grid))
         found[key] = work.point(copy.deepcopy(model), method, target)
         if on_point is not None:
             on_point(found[key])
@@ -302,7 +302,7 @@ class _Work:
     def _check_training(self, chosen: Mapping[str, Tensor], names: str) -> None:
         if self.data is None or self.loss is None:
             raise TypeError(f"{names}: data and loss are wanted, to train with")
-        if iter(self.data) is self.data:
+        if isinstance(self.data, Iterator):
             raise TypeError(
                 "data is an iterator, which ends after one pass: a list or a DataLoader is wanted"
             )
@@ -324,7 +324,7 @@ class _Work:
                 try:
                     masks, density = self._train(model, method, masks, target)
                 except ValueError as error:
-                    raise ValueError(f"{method.name} at {target_name(target)}: {error}") from error
+                    raise ValueError(f"{_label(method, target)}: {error}") from error
             trained = time.perf_counter()
             with torch.no_grad():
                 value = float(self.evaluate(model.eval()))
@@ -415,6 +415,10 @@ class _Work:
 
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed)
+
+
+def _label(method: Method, target: Target) -> str:
+    return f"{method.name} at {target_name(target)}" if target else method.name
 
 
 def _again(data: Iterable[Any]) -> Iterator[Any]:
