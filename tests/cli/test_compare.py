@@ -61,7 +61,6 @@ def test_points_costs_and_picture_on_a_users_folder(place, tmp_path):
 def test_after_ctrl_c_the_same_command_goes_on(place, tmp_path, monkeypatch):
     import rarefy.weights
 
-    words = ("--methods", "magnitude,random", "--sparsity", "0.5,2:4", "--out", tmp_path)
     words = ("--methods", "magnitude,global+finetune", "--sparsity", "0.5,0.9", "--out", tmp_path)
     real = rarefy.weights.compare
 

@@ -225,6 +225,7 @@ def test_the_picture_holds_every_method_and_no_infinity():
     found = Comparison(tuple(points))
     assert found.targets == ["0.5", "2:4", "0.9"]
     assert found.to_json()[-1]["value"] is None
+    assert "| wanda | 2:4 | 4 | 0 | 0 | 50.0% |" in found.to_markdown().splitlines()
     assert found.svg(metric="perplexity", log=True).startswith("<svg")
     with pytest.raises(KeyError, match="wanda at 0.7"):
         found["wanda", 0.7]

@@ -85,6 +85,19 @@ class Comparison:
             for point in self.points
         ]
 
+    def to_markdown(self) -> str:
+        """Give a table: one line a point."""
+        lines = [
+            "| method | sparsity | metric | mask, s | training, s | operations |",
+            "|---|--:|--:|--:|--:|--:|",
+        ]
+        for p in self.points:
+            macs = "" if p.macs is None else f"{p.macs:.1%}"
+            seconds = f"{p.mask_seconds:.3g}", f"{p.train_seconds:.3g}"
+            cells = (p.method, p.target, f"{p.value:.4g}", *seconds, macs)
+            lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines)
+
     def svg(self, *, metric: str = "metric", log: bool = False) -> str:
         """Draw the metric against the density, and against the operations where counted.
 
