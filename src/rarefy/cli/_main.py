@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import rarefy
-from rarefy.cli import _console, doctor, papers, prune, run, tour
+from rarefy.cli import _console, compare, doctor, handbook, papers, prune, run, tour
 
 app = typer.Typer(
     name="rarefy",
@@ -29,7 +29,9 @@ app.command("show")(papers.show)
 app.command("run", cls=run.RunCommand)(run.run)
 app.command("tour")(tour.tour)
 app.command("prune")(prune.prune)
+app.add_typer(compare.app, name="compare")
 app.command("doctor")(doctor.doctor)
+app.command("handbook")(handbook.handbook)
 
 
 def _version(wanted: bool) -> None:

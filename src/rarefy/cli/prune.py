@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from rarefy.cli import _console
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedTokenizerBase
-
-    from rarefy.operators import NM
-
-EVALUATION_SHARE = 0.2
-"""Share of the user's text, at its end, that is kept back to measure perplexity on."""
+from rarefy.cli._language import SHIPPED, open_language, read_pattern
 
 
 class Method(StrEnum):
@@ -82,7 +74,7 @@ def prune(
     """
     methods: list[Any] = [m.value for m in method or [Method.wanda]]
     repair: Any = None if refine is None else refine.value
-    nm = None if pattern is None else _pattern(pattern)
+    nm = None if pattern is None else read_pattern(pattern, option="--pattern")
     if nm is None:
         sparsity = 0.5 if sparsity is None else sparsity
         if not 0 < sparsity < 1:
@@ -107,21 +99,19 @@ def prune(
     rows: list[dict[str, Any]] = []
     with _console.watching("prune", stopped) as watch:
         watch("opening the model", 0.0)
-        language_model, tokenizer = open_model(model, device=device)
-        context = getattr(language_model.config, "max_position_embeddings", 1024)
-        length = min(context, 1024) if length is None else length
-        if length > context:
-            raise ValueError(f"--length {length} is longer than the model's context of {context}")
-        calibration, evaluation = _text(data, tokenizer, length)
+        language = open_language(model, data=data, length=length, device=device)
+        language_model, evaluation = language.model, language.evaluation
         import torch
 
         generator = torch.Generator().manual_seed(seed)
-        calibration = sample_windows(calibration, length, windows, generator=generator)
+        calibration = sample_windows(
+            language.calibration, language.length, windows, generator=generator
+        )
         watch("measuring the dense model", 0.0)
         dense = perplexity(language_model, evaluation)
         for position, name in enumerate(methods):
             if position:
-                language_model, tokenizer = open_model(model, device=device)
+                language_model, _ = open_model(model, device=device)
 
             def step(
                 layer: str, fraction: float, position: int = position, name: str = name
@@ -151,7 +141,7 @@ def prune(
                     language_model,
                     pruned.masks,
                     folder,
-                    tokenizer=tokenizer,
+                    tokenizer=language.tokenizer,
                     method=rows[-1]["method"],
                     pattern=pattern,
                     seed=seed,
@@ -159,7 +149,7 @@ def prune(
     if json:
         _console.print_json(
             {
-                "model": model or "the shipped code model",
+                "model": model or SHIPPED,
                 "pattern": pattern,
                 "calibration_tokens": calibration.numel(),
                 "evaluation_tokens": evaluation.numel(),
@@ -171,48 +161,12 @@ def prune(
         _print(model, dense, rows, calibration.numel(), evaluation.numel())
 
 
-def _pattern(text: str) -> NM:
-    from rarefy.operators import NM
-
-    numbers = text.split(":")
-    try:
-        n, m = map(int, numbers)
-        return NM(n, m)
-    except ValueError as error:
-        reason = str(error) if len(numbers) == 2 and all(map(str.isdigit, numbers)) else ""
-        raise typer.BadParameter(
-            reason or f"{text!r} is no pattern: N:M such as 2:4 is wanted", param_hint="--pattern"
-        ) from error
-
-
-def _text(
-    path: Path | None, tokenizer: PreTrainedTokenizerBase, length: int
-) -> tuple[Tensor, Tensor]:
-    """Token stream to calibrate on, and windows to measure on, which it does not hold."""
-    from rarefy.data import encode, modules, read_documents, windows
-
-    if path is None:
-        training = [module.read() for module in modules("train", tests=False)[::12]]
-        held_out = [module.read() for module in modules("heldout", tests=False)]
-        calibration, evaluation = encode(tokenizer, training), encode(tokenizer, held_out)
-    else:
-        tokens = encode(tokenizer, read_documents(path))
-        kept_back = max(length, round(EVALUATION_SHARE * len(tokens)))
-        if len(tokens) < 2 * length:
-            raise ValueError(
-                f"{path} has {len(tokens)} tokens: two windows of {length}, one to calibrate and "
-                "one to measure on, are the least; give more text or a shorter --length"
-            )
-        calibration, evaluation = tokens[:-kept_back], tokens[-kept_back:]
-    return calibration, windows(evaluation, length, limit=32)
-
-
 def _print(
     model: str | None, dense: float, rows: list[dict[str, Any]], calibration: int, evaluation: int
 ) -> None:
     from rich.table import Table
 
-    table = Table(title=model or "the shipped code model", title_justify="left")
+    table = Table(title=model or SHIPPED, title_justify="left")
     table.add_column("method")
     table.add_column("sparsity", justify="right")
     table.add_column("perplexity", justify="right")

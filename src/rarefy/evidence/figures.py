@@ -45,12 +45,30 @@ def draw(figure: Callable[[Measurements], Figure], measurements: Measurements, *
     str
         An ``<svg>`` element, without prolog, date or program name.
     """
+    return to_svg(lambda: figure(measurements), name=name)
+
+
+def to_svg(make: Callable[[], Figure], *, name: str) -> str:
+    """Make a figure in the house style and return it as SVG: :func:`draw` for any data.
+
+    Parameters
+    ----------
+    make : callable
+        Returns a matplotlib figure.
+    name : str
+        As for :func:`draw`.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element, without prolog, date or program name.
+    """
     import matplotlib
     from cycler import cycler
 
     style = _STYLE | {"svg.hashsalt": name, "axes.prop_cycle": cycler(color=COLOURS)}
     with matplotlib.rc_context(style):
-        drawn = figure(measurements)
+        drawn = make()
         buffer = io.StringIO()
         drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()

@@ -131,16 +131,18 @@ def pretraining(share: float, trial: Trial) -> dict[str, float]:
     )
     model = emergence.tiny_model(vocabulary, seed=trial.seed).to(trial.device)
     watched = share == 1.0
+    grid = trial.pick(smoke=emergence.GRID[::3], default=emergence.GRID, full=emergence.GRID)
     monitor = emergence.pretrain(
         model,
         corpus[: int(share * len(corpus))],
         held_out,
         steps=steps,
         every=every if watched else None,
+        grid=grid,
         generator=trial.generator(),
         progress=trial.progress,
     )
-    curve = emergence.one_shot(model, held_out)
+    curve = emergence.one_shot(model, held_out, grid)
     metrics = {
         "essential": curve.essential(delta=TOLERANCE, smooth=True),
         **{_at("perplexity", s): v for s, v in zip(curve.sparsities, curve.values[0], strict=True)},

@@ -8,6 +8,7 @@ sparsity at which perplexity on held-out text is at most 5 % above the dense che
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -78,14 +79,16 @@ def tiny_model(vocabulary: int, *, seed: int) -> LlamaForCausalLM:
         return LlamaForCausalLM(config)
 
 
-def one_shot(model: torch.nn.Module, held_out: Tensor) -> SparsityCurve:
+def one_shot(
+    model: torch.nn.Module, held_out: Tensor, grid: Sequence[float] = GRID
+) -> SparsityCurve:
     """Perplexity against sparsity under one-shot global magnitude pruning."""
     return sparsity_curve(
         model,
         lambda pruned: perplexity(pruned, held_out),
         lambda pruned, s, _: global_magnitude_mask(block_weights(pruned), sparsity=s),
         greater_is_better=False,
-        grid=GRID,
+        grid=grid,
         log=True,
     )
 
@@ -97,6 +100,7 @@ def pretrain(
     *,
     steps: int,
     every: int | None,
+    grid: Sequence[float] = GRID,
     generator: torch.Generator,
     progress: Progress,
 ) -> SparsificationMonitor:
@@ -111,6 +115,8 @@ def pretrain(
     steps : int
     every : int, optional
         Steps between records; ``None`` records nothing.
+    grid : sequence of float
+        Sparsities of the one-shot curves.
     generator : torch.Generator
     progress : Progress
 
@@ -119,8 +125,13 @@ def pretrain(
     SparsificationMonitor
         With the series ``"free"`` beside its own.
     """
-    free = {"free": lambda: one_shot(model, held_out).essential(delta=TOLERANCE, smooth=True)}
-    monitor = SparsificationMonitor(block_weights(model), every=every or steps + 1, also=free)
+
+    def essential() -> float:
+        return one_shot(model, held_out, grid).essential(delta=TOLERANCE, smooth=True)
+
+    monitor = SparsificationMonitor(
+        block_weights(model), every=every or steps + 1, also={"free": essential}
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, betas=(0.9, 0.95))
     device = next(model.parameters()).device
     model.train()

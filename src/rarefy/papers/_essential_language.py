@@ -122,7 +122,7 @@ class Size:
 
 
 SMOKE = Size(
-    files=4,
+    files=1,
     windows=2,
     length=48,
     steps=1,

@@ -31,6 +31,7 @@ Recommenders        ``sparse_recommender``  :class:`SparseRecommender`: fit, rec
                     ``learned_masks`` :class:`LearnedMasks`, :func:`prune_by_scores`
 Sparse by design    ``cells``         :class:`CellSpace`, :class:`Genotype`, :func:`build`
                     ``dass``          :func:`dass`: cells that stay accurate when pruned
+Which method        ``compare``       :func:`compare`: several at several sparsities, and their cost
 How much is free    ``curve``         :func:`sparsity_curve`: the essential range and its knee
                     ``monitor``       :class:`SparsificationMonitor`: when it emerges
 What it all means   ``diagnosis``     :func:`diagnose`: what the doctor says, and its parts
@@ -63,6 +64,8 @@ from rarefy.weights.cells import (
     Term,
     build,
 )
+from rarefy.weights.compare import Method, compare
+from rarefy.weights.comparison import Comparison, Point
 from rarefy.weights.conv_plan import LayerChoice
 from rarefy.weights.convnet import SparseConv1x1, SparseConvNet, sparsify_for_inference
 from rarefy.weights.curve import Knee, SparsityCurve, sparsity_curve
@@ -210,9 +213,11 @@ __all__ = [
     "MaskedWeight",
     "Masks",
     "MdGf",
+    "Method",
     "Movement",
     "NMTraining",
     "NodeSpace",
+    "Point",
     "PrunedLayer",
     "PrunedModel",
     "RandomSearch",
@@ -250,6 +255,7 @@ __all__ = [
     "build",
     "change_point",
     "comparable",
+    "compare",
     "compare_to_random_search",
     "count_macs",
     "dass",

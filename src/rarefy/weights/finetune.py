@@ -8,12 +8,12 @@ Departures: none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LinearLR
 
 from rarefy.weights.attach import attach
@@ -54,20 +54,36 @@ def finetune(
         The loss before each step.
     """
     optimizer = AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
-    falling = LinearLR(optimizer, 1.0, 0.0, total_iters=max(len(batches), 1))
+    held = attach(model, masks, mode="project", optimizer=optimizer) if masks else nullcontext()
+    with held:
+        return descend(model, optimizer, batches, loss, steps=len(batches), clip=clip)
+
+
+def descend(
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: Iterable[Any],
+    loss: Loss,
+    *,
+    steps: int,
+    clip: float,
+) -> list[float]:
+    """Step through the batches, the learning rate falling to 0 over ``steps``; the losses.
+
+    What holds the masks hangs on the optimizer already.
+    """
+    falling = LinearLR(optimizer, 1.0, 0.0, total_iters=max(steps, 1))
     training = model.training
     model.train()
     losses = []
-    held = attach(model, masks, mode="project", optimizer=optimizer) if masks else nullcontext()
-    with held:
-        for batch in batches:
-            optimizer.zero_grad(set_to_none=True)
-            value = loss(model, batch)
-            value.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), clip)
-            optimizer.step()
-            falling.step()
-            losses.append(float(value.detach()))
+    for batch in batches:
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(model, batch)
+        value.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+        falling.step()
+        losses.append(float(value.detach()))
     model.train(training)
     return losses
 
