@@ -1,45 +1,45 @@
 """Pruning and sparse training of a model's weights.
 
-What to prune       ``select``        :func:`select`, :func:`block_weights`
-Which weights stay  ``scores``        magnitude, SNIP, GraSP, SynFlow, Fisher, movement, Wanda
-                    ``from_scores``   :func:`mask_from_scores`
-                    ``random_masks``  :func:`random_masks`
-                    ``blocks``        :func:`block_mask`: neighbouring channels together
-                    ``random_pruning``  :func:`score_ratios`: how many by a score, which by chance
-Masks               ``masks``         :class:`Masks`, :func:`mask_similarity`
-                    ``attach``        :func:`attach`: parametrized or projected
-After training      ``calibrate``     :class:`LayerStats`, :func:`walk_blocks`
-                    ``sparsegpt``     :func:`sparsegpt`
-                    ``dsnot``         :func:`dsnot`
-                    ``prune_lm``      :func:`prune_lm`: the three above, and Wanda, on a model
-In training         ``finetune``      :func:`finetune` with masks held
-                    ``imp``           :func:`iterative_magnitude`: lottery tickets
-                    ``dynamic``       :class:`DynamicMasks`: SET, RigL, gradual magnitude
-                    ``dsl``           :class:`DSL`: embedding tables, the budget kept
-                    ``nm_training``   :class:`NMTraining`: N:M from scratch
-                    ``nm_rules``      :class:`MdGf`, :class:`SdGf`: masks that harden
-                    ``gradient_flow`` :class:`GradientFlow`: how noisy gradients are
-                    ``iso_flop``      :func:`iso_flop`: larger, sparse, at the same cost
-                    ``iso_layers``    :class:`SparseParallel`, factorized, doped
-Searching           ``search``        :class:`RandomSearch`: the neutral baseline, and its protocol
-                    ``search_space``  :class:`NodeSpace`, :class:`WeightSpace`
-                    ``subnetwork``    :func:`subnetwork`: hidden units left out by slicing
-                    ``stacked``       :class:`StackedPerceptrons`: many networks in one batch
-                    ``pep``           :class:`LearnedThresholds`: soft thresholds that are learned
-Recommenders        ``sparse_recommender``  :class:`SparseRecommender`: fit, recommend, evaluate
+What to prune       ``select``         :func:`select`, :func:`block_weights`
+Which weights stay  ``scores``         magnitude, SNIP, GraSP, SynFlow, Fisher, movement, Wanda
+                    ``from_scores``    :func:`mask_from_scores`
+                    ``random_masks``   :func:`random_masks`
+                    ``random_pruning`` :func:`score_ratios`: how many by a score, which by chance
+                    ``blocks``         :func:`block_mask`: neighbouring channels together
+Masks               ``masks``          :class:`Masks`, :func:`mask_similarity`
+                    ``attach``         :func:`attach`: parametrized or projected
+After training      ``calibrate``      :class:`LayerStats`, :func:`walk_blocks`
+                    ``sparsegpt``      :func:`sparsegpt`
+                    ``dsnot``          :func:`dsnot`
+                    ``prune_lm``       :func:`prune_lm`: the three above, and Wanda, on a model
+In training         ``finetune``       :func:`finetune` with masks held
+                    ``imp``            :func:`iterative_magnitude`: lottery tickets
+                    ``dynamic``        :class:`DynamicMasks`: SET, RigL, gradual magnitude
+                    ``dsl``            :class:`DSL`: embedding tables, the budget kept
+                    ``nm_training``    :class:`NMTraining`: N:M from scratch
+                    ``nm_rules``       :class:`MdGf`, :class:`SdGf`: masks that harden
+                    ``gradient_flow``  :class:`GradientFlow`: how noisy gradients are
+                    ``learned_masks``  :class:`LearnedMasks`, :func:`prune_by_scores`
+                    ``pep``            :class:`LearnedThresholds`: soft thresholds that are learned
+                    ``iso_flop``       :func:`iso_flop`: larger, sparse, at the same cost
+                    ``iso_layers``     :class:`SparseParallel`, factorized, doped
+Searching           ``search``         :class:`RandomSearch`: the neutral baseline, its protocol
+                    ``search_space``   :class:`NodeSpace`, :class:`WeightSpace`
+                    ``subnetwork``     :func:`subnetwork`: hidden units left out by slicing
+                    ``stacked``        :class:`StackedPerceptrons`: many networks in one batch
+                    ``cells``          :class:`CellSpace`, :class:`Genotype`, :func:`build`
+                    ``dass``           :func:`dass`: cells that stay accurate when pruned
+Which, and how far  ``compare``        :func:`compare`: methods, sparsities, and what they cost
+                    ``curve``          :func:`sparsity_curve`: the essential range and its knee
+                    ``monitor``        :class:`SparsificationMonitor`: when it emerges
+What it all means   ``diagnosis``      :func:`diagnose`: what the doctor says, and its parts
+Running it          ``convnet``        :func:`sparsify_for_inference`: fast on a CPU
                     ``sparse_embedding``    :class:`SparseEmbedding`: stored and scored sparse
-                    ``learned_masks`` :class:`LearnedMasks`, :func:`prune_by_scores`
-Sparse by design    ``cells``         :class:`CellSpace`, :class:`Genotype`, :func:`build`
-                    ``dass``          :func:`dass`: cells that stay accurate when pruned
-Which method        ``compare``       :func:`compare`: several at several sparsities, and their cost
-How much is free    ``curve``         :func:`sparsity_curve`: the essential range and its knee
-                    ``monitor``       :class:`SparsificationMonitor`: when it emerges
-What it all means   ``diagnosis``     :func:`diagnose`: what the doctor says, and its parts
-Running it          ``convnet``       :func:`sparsify_for_inference`: fast on a CPU
-Keeping it          ``export``        dense folders, packed files
-                    ``nm``            N:M checks and storage
-                    ``readers``       masks of other tools
-                    ``macs``          :func:`count_macs`
+                    ``sparse_recommender``  :class:`SparseRecommender`: fit, recommend, evaluate
+Keeping it          ``export``         dense folders, packed files
+                    ``nm``             N:M checks and storage
+                    ``readers``        masks of other tools
+                    ``macs``           :func:`count_macs`
 """
 
 from rarefy.weights.attach import (
@@ -157,7 +157,7 @@ from rarefy.weights.scores import (
     wanda,
 )
 from rarefy.weights.search import (
-    Comparison,
+    BaselineComparison,
     RandomSearch,
     compare_to_random_search,
     mean_cross_entropy,
@@ -175,6 +175,7 @@ __all__ = [
     "Ablation",
     "Attachment",
     "Backward",
+    "BaselineComparison",
     "CellNetwork",
     "CellSearch",
     "CellSpace",

@@ -202,7 +202,7 @@ def _log_choose(n: Tensor, k: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BaselineComparison:
     """How a search method does beside random search, and beside no search at all.
 
     Attributes
@@ -235,7 +235,7 @@ def compare_to_random_search(
     n_samples: int = 1000,
     objective: Objective = mean_cross_entropy,
     margin: float = 0.01,
-) -> Comparison:
+) -> BaselineComparison:
     """Compare a way to find sparse networks with random search, and with a random one.
 
     For each seed one parent; what the method finds, what random search finds and one random
@@ -261,7 +261,7 @@ def compare_to_random_search(
 
     Returns
     -------
-    Comparison
+    BaselineComparison
 
     Raises
     ------
@@ -285,7 +285,7 @@ def compare_to_random_search(
             found.append(Measurement(arm, seed, "score", train(parent(seed), candidate, seed)))
     measurements = Measurements(found)
     claims = [c for arm in ("random search", "random") for c in _claims(arm, margin)]
-    return Comparison(measurements, tuple(judge(claim, measurements) for claim in claims))
+    return BaselineComparison(measurements, tuple(judge(claim, measurements) for claim in claims))
 
 
 def _claims(versus: str, margin: float) -> list[Claim]:
