@@ -262,9 +262,8 @@ def _draw_products(axes: Axes, measurements: Measurements) -> None:
     from rarefy.papers._fast_convnets_speed import SPARSITIES
 
     for size, colour in zip(SIZES, COLOURS, strict=False):
-        tail = f"_block_{size}" if size > 1 else ""
         found = [
-            estimate(measurements.values("kernels", f"clock_speedup_{percent}{tail}"))
+            estimate(measurements.values("kernels", f"clock_speedup_{percent}_block_{size}"))
             for percent in SPARSITIES
         ]
         axes.plot(
