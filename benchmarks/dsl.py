@@ -53,7 +53,7 @@ def update_rows(entries: int = ROWS) -> list[dict[str, Any]]:
 
     if not torch.equal(ours(), full_sort()):
         raise RuntimeError("the update and its full-sort twin disagree")
-    quick, slow = interleaved(ours, full_sort, repeats=3, warmup=0)
+    quick, slow = interleaved(ours, full_sort, repeats=2, warmup=0)
     return [
         _row("dsl.update", "full sorts, as released", quick, slow, goal=5.0),
         _row("dsl.update.limit", "the card's limit", quick, LIMIT, goal=1.0),
