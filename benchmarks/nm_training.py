@@ -66,7 +66,7 @@ def _rows(n: int, m: int) -> list[dict[str, Any]]:
         _step(hard, sr_ste(), n, m),
         _step(theirs, None, n, m),
     ]
-    plain, mdgf, srste, argsort = interleaved(*steps, repeats=8, warmup=1)
+    plain, mdgf, srste, argsort = interleaved(*steps, repeats=6, warmup=1)
     name = f"nm_training.{n}:{m}"
     goal = 1 / 1.3 if m == 32 else 1 / 1.15
     return [

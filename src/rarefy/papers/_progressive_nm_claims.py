@@ -95,22 +95,26 @@ def _noise() -> list[Claim]:
 
 def _equal_cost() -> list[Claim]:
     return [
-        Claim(
-            id="c4",
-            metric="loss",
-            arm="MdGf",
-            versus="SR-STE, equal cost",
-            text="MdGf beats SR-STE that trains longer, at the same training operations.",
-            paper="up to 2 points at equal training FLOPs",
-        ),
-        Claim(
-            id="c4-cost",
-            metric="cost_off",
-            arm="SR-STE, equal cost",
-            margin=0.005,
-            deterministic=True,
-            text="The two trainings cost the same (to 0.5 %).",
-        ),
+        claim
+        for name, arm in (("MdGf", "MdGf"), ("SdGf", "SdGf stepwise"))
+        for claim in (
+            Claim(
+                id=f"c4-{name.lower()}",
+                metric="loss",
+                arm=arm,
+                versus=f"SR-STE, cost of {name}",
+                text=f"{arm} beats SR-STE that trains longer, at the same training operations.",
+                paper="up to 2 points at equal training FLOPs",
+            ),
+            Claim(
+                id=f"c4-{name.lower()}-cost",
+                metric="cost_off",
+                arm=f"SR-STE, cost of {name}",
+                margin=0.005,
+                deterministic=True,
+                text=f"The two trainings of that comparison cost the same, to 0.5 % ({name}).",
+            ),
+        )
     ]
 
 

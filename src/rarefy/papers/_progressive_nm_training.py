@@ -28,7 +28,7 @@ from rarefy.weights import (
 
 _TARGETS = ("*.up.weight", "*.down.weight")
 _WARM_UP = 0.1
-_BATCHES = 8
+_BATCHES = 32
 
 
 class Way(NamedTuple):
