@@ -71,7 +71,8 @@ def test_every_method_reaches_its_sparsity_exactly_and_leaves_the_model(net, loa
 
     methods = ["magnitude", "global", "random", "magnitude+finetune", "random+finetune"]
     methods += ["set", "rigl", "gradual"]
-    found = check(net, loader, methods, evaluate=evaluate, allocation=Uniform())
+    options = {"allocation": Uniform(), "finetune_steps": 8}
+    found = check(net, loader, methods, evaluate=evaluate, **options)
     numel = sum(w.numel() for w in select(net).values())
     dense, tuned, *rest = zip(found.points, seen, strict=True)
     assert [dense[0].method, tuned[0].method] == ["dense", "dense+finetune"]
@@ -86,10 +87,11 @@ def test_every_method_reaches_its_sparsity_exactly_and_leaves_the_model(net, loa
 
 
 def test_training_helps_and_its_cost_is_in_the_table(net, loader):
-    found = check(net, loader, ["magnitude", "magnitude+finetune", "gradual"], lr=0.02)
-    for s in SPARSE:
+    methods = ["magnitude", "magnitude+finetune", "gradual"]
+    found = check(net, loader, methods, [0.5, 0.8], lr=0.02)
+    for s in (0.5, 0.8):
         one_shot, tuned = found["magnitude", s], found["magnitude+finetune", s]
-        assert tuned.value > one_shot.value
+        assert tuned.value > one_shot.value + 0.05
         assert one_shot.train_seconds == 0 < tuned.train_seconds
         assert one_shot.training_density is None
         assert tuned.training_density == pytest.approx(1 - s, abs=0.01)
