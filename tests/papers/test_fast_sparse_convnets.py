@@ -96,12 +96,12 @@ def test_training_prunes_what_it_says_and_learns(shared, axis):
 
 
 def test_a_dense_network_is_not_pruned_and_learns(shared):
-    model = small_v1(shared.images, 0.125, 0)
+    model = small_v1(shared.images, 0.5, 0)
     generator = torch.Generator().manual_seed(0)
     accuracy = train(
-        model, shared.images, steps=100, pruning=None, generator=generator, device="cpu"
+        model, shared.images, steps=80, pruning=None, generator=generator, device="cpu"
     )
-    assert accuracy > 0.3
+    assert accuracy > 0.2
     assert all(bool((w != 0).all()) for w in pointwise(model).values())
 
 

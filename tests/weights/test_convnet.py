@@ -110,6 +110,7 @@ class Odd(nn.Module):
         self.a = nn.Conv2d(16, 16, 1)
         self.norm = nn.BatchNorm2d(16)
         self.b = nn.Conv2d(16, 16, 1, bias=False)
+        self.norm_b = nn.BatchNorm2d(16)
         self.strided = nn.Conv2d(16, 16, 1, stride=2)
         self.grouped = nn.Conv2d(16, 16, 1, groups=2)
         self.wide = nn.Conv2d(16, 16, 5, padding=2, groups=16)
@@ -126,7 +127,9 @@ class Odd(nn.Module):
         x = self.gate(F.adaptive_avg_pool2d(x, 1)).sigmoid() * x + self.shift
         y = F.relu6(self.grouped(self.strided(x)))
         y = torch.relu(self.wide(y))
-        y = self.b(y) + y.mean((2, 3), keepdim=True)
+        y = torch.relu(self.norm_b(self.b(y)))
+        y = self.a(y) + y.mean((2, 3), keepdim=True)
+        y = self.a(y.view(-1, 16, 5, 10)).view(-1, 16, 10, 10)
         return self.valid(y).mean([2, 3])
 
 

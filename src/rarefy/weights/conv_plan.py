@@ -64,13 +64,17 @@ class LayerChoice(NamedTuple):
 
 @dataclass(frozen=True)
 class Policy:
-    """How to choose: the block of sparse products, and how sparse a layer must be."""
+    """How to choose: the block of sparse products, and how sparse a layer must be.
+
+    ``packed`` and ``chosen`` belong to the value that a convolution makes, not to its name: a
+    module that is used twice may have other batch norms folded in.
+    """
 
     block: Block
     min_sparsity: float
     threads: int | None
-    packed: dict[str, Any]
-    chosen: dict[str, Kernel]
+    packed: dict[int, Any]
+    chosen: dict[int, Kernel]
 
 
 class Plan:
@@ -114,15 +118,14 @@ class Plan:
     def _bind(self, op: Convolution | GlobalMean | Call) -> Step:
         if isinstance(op, Call):
             return self._call(op)
-        x = self._values[op.x]
-        if x.ndim != 4 or x.dtype != torch.float32:
-            raise ValueError(
-                f"{op.name} gets a {x.dtype} tensor of shape {tuple(x.shape)}: images of float32 "
-                "are wanted, (n, channels, height, width)"
-            )
-        if isinstance(op, GlobalMean):
-            return self._mean(op)
-        return self._convolution(op)
+        if isinstance(op, Convolution):
+            return self._convolution(op)
+        return self._mean(op) if self._is_image(op.x) else self._torch_mean(op)
+
+    def _is_image(self, number: int) -> bool:
+        """Whether a value is one image of float32: networks may fold parts into the batch."""
+        x = self._values[number]
+        return x.ndim == 4 and len(x) == 1 and x.dtype == torch.float32
 
     def _call(self, op: Call) -> Step:
         values, y = self._values, op.y
@@ -148,14 +151,22 @@ class Plan:
 
         return step
 
+    def _torch_mean(self, op: GlobalMean) -> Step:
+        values, x, y, keepdim = self._values, op.x, op.y, op.keepdim
+
+        def step() -> None:
+            values[y] = values[x].mean((2, 3), keepdim=keepdim)
+
+        return step
+
     def _convolution(self, conv: Convolution) -> Step:
         steps, block, note = self._candidates(conv)
-        known = self._policy.chosen.get(conv.name)
+        known = self._policy.chosen.get(conv.y)
         if known in steps:
             steps = {known: steps[known]}
         seconds = _time(steps) if len(steps) > 1 else {}
         best = min(steps, key=lambda kernel: seconds.get(kernel, 0.0))
-        self._policy.chosen.setdefault(conv.name, best)
+        self._policy.chosen.setdefault(conv.y, best)
         if best != "sparse" and "sparse" in seconds:
             note = "dense is faster here"
         if best != "sparse":
@@ -167,6 +178,8 @@ class Plan:
         """What can do a convolution; the block of the sparse product, and why there is none."""
         from rarefy.kernels.cpu.spmm import LANES
 
+        if not self._is_image(conv.x):
+            return {"torch": self._torch(conv)}, 0, "not applied to one image"
         if conv.pointwise:
             note = self._why_not_sparse(conv)
             dense: dict[Kernel, Step] = {"dense": self._dense(conv), "torch": self._torch(conv)}
@@ -211,11 +224,9 @@ class Plan:
         from rarefy.kernels.cpu.spmm import bind, pack
 
         policy = self._policy
-        if conv.name not in policy.packed:
-            policy.packed[conv.name] = pack(
-                conv.weight.flatten(1), block=policy.block, bias=conv.bias
-            )
-        packed = policy.packed[conv.name]
+        if conv.y not in policy.packed:
+            policy.packed[conv.y] = pack(conv.weight.flatten(1), block=policy.block, bias=conv.bias)
+        packed = policy.packed[conv.y]
         values, x, y, residual = self._values, conv.x, conv.y, conv.residual
         _, _, height, width = values[x].shape
         made = self._buffers.take(y, (1, len(conv.weight), height, width))
@@ -251,11 +262,11 @@ class Plan:
         from rarefy.kernels.cpu.depthwise import bind_depthwise, pack_depthwise
 
         policy = self._policy
-        if conv.name not in policy.packed:
-            policy.packed[conv.name] = pack_depthwise(
+        if conv.y not in policy.packed:
+            policy.packed[conv.y] = pack_depthwise(
                 conv.weight, bias=conv.bias, stride=conv.stride[0]
             )
-        packed = policy.packed[conv.name]
+        packed = policy.packed[conv.y]
         values, x, y = self._values, conv.x, conv.y
         shape = tuple(values[x].shape[1:])
         made = self._buffers.take(y, (1, *packed.out_shape(shape)))
@@ -273,12 +284,12 @@ class Plan:
         from rarefy.kernels.cpu.spmm import bind, pack
 
         policy = self._policy
-        if conv.name not in policy.packed:
+        if conv.y not in policy.packed:
             matrix = conv.weight.flatten(1)
             dense = len(matrix) >= 4 and conv.sparsity < policy.min_sparsity
             block: Block = 4 if dense else policy.block
-            policy.packed[conv.name] = pack(matrix, block=block, bias=conv.bias)
-        packed = policy.packed[conv.name]
+            policy.packed[conv.y] = pack(matrix, block=block, bias=conv.bias)
+        packed = policy.packed[conv.y]
         values, x, y = self._values, conv.x, conv.y
         (_, inputs, *_), (height, width) = values[x].shape, self._size(conv)
         made = self._buffers.take(y, (1, len(conv.weight), height, width))

@@ -62,7 +62,7 @@ class SparseConvNet(nn.Module):
         self.layout: Layout = "chain"
         self.choices: list[LayerChoice] = self._plan(sample).choices
         self.seconds = self._measure(sample)
-        dense: Layout = min(_FORMATS, key=self.seconds.__getitem__)
+        dense = min(_FORMATS, key=lambda layout: self.seconds.get(layout, float("inf")))
         if self.seconds["chain"] > _MARGIN * self.seconds[dense]:
             self.layout = dense
 
@@ -109,7 +109,13 @@ class SparseConvNet(nn.Module):
         return self._plans[size]
 
     def _measure(self, sample: Tensor) -> dict[Layout, float]:
-        layouts: tuple[Layout, ...] = ("chain", *_FORMATS)
+        layouts: list[Layout] = ["chain", "contiguous"]
+        try:
+            self._run(sample, "channels_last")
+            layouts.append("channels_last")
+        except RuntimeError:
+            # Tensor.view refuses activations in this layout; the others stand.
+            self._dense.pop("channels_last")
         seconds: dict[Layout, list[float]] = {layout: [] for layout in layouts}
         for turn in range(_ROUNDS + 1):
             for layout in layouts:
