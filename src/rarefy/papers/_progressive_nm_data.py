@@ -131,7 +131,7 @@ class Language:
 
     def __init__(self, text: Text, trial: Trial) -> None:
         self._text, self._trial = text, trial
-        self.steps = trial.pick(smoke=6, default=400, full=20_000)
+        self.steps = trial.pick(smoke=6, default=300, full=20_000)
 
     def model(self) -> Transformer:
         """Build the dense network; call it with the seed set."""
@@ -174,7 +174,7 @@ class Vision:
 
     def __init__(self, images: Images, trial: Trial) -> None:
         self._images, self._trial = images, trial
-        self.steps = trial.pick(smoke=6, default=300, full=5000)
+        self.steps = trial.pick(smoke=6, default=250, full=5000)
 
     def model(self) -> Transformer:
         """Build the dense network; call it with the seed set."""
