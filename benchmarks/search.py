@@ -77,7 +77,7 @@ def weight_row() -> dict[str, Any]:
         return [masked_call(model, masks, x[:128]) for masks in candidates]
 
     batch, one_by_one = interleaved(ours, loop, repeats=10, warmup=2)
-    return _row("search.weights.masks", "loop over masked networks", batch, one_by_one, 1.0)
+    return _row("search.weights.masks", "loop over masked networks", batch, one_by_one, None)
 
 
 def training_row() -> dict[str, Any]:

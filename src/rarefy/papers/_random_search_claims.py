@@ -90,8 +90,8 @@ def _survives() -> list[Claim]:
             better="higher",
             kind="ratio",
             margin=-lost,
-            text=f"With {level} % of its units gone, a {arm} sub-network keeps {100 * (1 - lost):.0f} % of "
-            "its parent's accuracy.",
+            text=f"With {level} % of its units gone, a {arm} sub-network keeps "
+            f"{100 * (1 - lost):.0f} % of its parent's accuracy.",
             paper="curves; no figure known",
         )
         for level, lost in (("90", 0.03), ("95", 0.07))

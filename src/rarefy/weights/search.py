@@ -57,8 +57,8 @@ class RandomSearch(Generic[C]):
         Lower is better.
     n_samples : int, default 1000
         Candidates, drawn with replacement.
-    batch_size : int, default 64
-        Candidates that run at once. Of no influence on the result but by rounding.
+    batch_size : int, default 32
+        Candidates that run at once: a matter of memory and caches, not of the result.
     generator : torch.Generator
         Of the CPU.
 
@@ -97,7 +97,7 @@ class RandomSearch(Generic[C]):
         *,
         objective: Objective = mean_cross_entropy,
         n_samples: int = 1000,
-        batch_size: int = 64,
+        batch_size: int = 32,
         generator: torch.Generator,
     ) -> None:
         for name, value in (("n_samples", n_samples), ("batch_size", batch_size)):

@@ -142,7 +142,7 @@ class NodeSpace:
         units = [torch.stack(layer).to(x.device) for layer in zip(*candidates, strict=True)]
         # Units come first, (H, n), so that picking some of them copies whole rows.
         shared = parts.after[0](first(parts.before(x))).T.contiguous()
-        h = shared[units[0].flatten()].view(*units[0].shape, -1)
+        h = shared.index_select(0, units[0].flatten()).view(*units[0].shape, -1)
         all_outputs = torch.arange(rest[-1].out_features, device=x.device)
         outs = [*units[1:], all_outputs.expand(len(candidates), -1)]
         for linear, act, i, o in zip(rest, parts.after[1:], units, outs, strict=True):
