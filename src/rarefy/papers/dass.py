@@ -216,7 +216,7 @@ def _search_ratio(shared: Shared, trial: Trial) -> float:
             def note(_: Epoch, ends: list[float] = ends) -> None:
                 ends.append(perf_counter())
 
-            few = trial.pick(smoke=128, default=128, full=1024)
+            few = trial.pick(smoke=128, default=256, full=1024)
             _search(arm, shared, trial, few=few, epochs=3, after=note)
             times += [end - start for start, end in pairwise(ends)]
     return median(seconds["dass"]) / median(seconds["darts"])
