@@ -169,7 +169,7 @@ def _found(arm: str, shared: Shared, trial: Trial) -> Evaluated:
         arm,
         shared,
         trial,
-        few=trial.pick(smoke=256, default=768, full=None),
+        few=trial.pick(smoke=128, default=768, full=None),
         epochs=trial.pick(smoke=3, default=10, full=50),
     )
     trial.progress("evaluating what was found", 0.6)
@@ -216,7 +216,8 @@ def _search_ratio(shared: Shared, trial: Trial) -> float:
             def note(_: Epoch, ends: list[float] = ends) -> None:
                 ends.append(perf_counter())
 
-            _search(arm, shared, trial, few=256, epochs=3, after=note)
+            few = trial.pick(smoke=128, default=256, full=1024)
+            _search(arm, shared, trial, few=few, epochs=3, after=note)
             times += [end - start for start, end in pairwise(ends)]
     return median(seconds["dass"]) / median(seconds["darts"])
 
