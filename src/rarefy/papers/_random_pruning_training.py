@@ -27,7 +27,7 @@ from rarefy.budget import (
     Uniform,
     UniformPlus,
 )
-from rarefy.papers._sparse_ift_digits import Images
+from rarefy.papers._sparse_ift_digits import Images, seeded
 from rarefy.weights import (
     Masks,
     attach,
@@ -171,7 +171,7 @@ def train(
     device : str
     """
     copies = len(networks)
-    stack = ResNet(images, *size, copies=copies)
+    stack = seeded(lambda: ResNet(images, *size, copies=copies), 0)
     stack.load_state_dict(_joined([network.state_dict() for network in networks]))
     stack.to(device).train()
     stack.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -197,17 +197,17 @@ def _flow(shared: Shared, trial: Trial) -> dict[str, float]:
 def _as_many_weights(shared: Shared, trial: Trial) -> dict[str, float]:
     """Train the widest dense network with no more weights than the wide sparse one keeps."""
     from rarefy.papers._random_pruning_training import ResNet
+    from rarefy.papers._sparse_ift_digits import seeded
     from rarefy.weights import matched_width, select
 
     multiple, depth = SIZES["wide"]
-    wide = ResNet(shared.images, multiple * shared.width, depth)
-    kept = round(shared.density * sum(w.numel() for w in select(wide).values()))
-    width = matched_width(
-        lambda width: ResNet(shared.images, width, depth),
-        kept,
-        low=1,
-        high=multiple * shared.width,
-    )
+    widest = multiple * shared.width
+
+    def build(width: int) -> nn.Module:
+        return seeded(lambda: ResNet(shared.images, width, depth), trial.seed)
+
+    kept = round(shared.density * sum(w.numel() for w in select(build(widest)).values()))
+    width = matched_width(build, kept, low=1, high=widest)
     ((outcome, _, _),) = _train([Run("dense", "wide")], (width, depth), shared, trial)
     return {"accuracy_wide": outcome.accuracy, "width": float(width)}
 
