@@ -12,7 +12,8 @@ Axis letters: n images, c channels, h height, w width, g networks side by side, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -52,6 +53,17 @@ RULES: dict[str, ShapeRule] = {
     "ERK": ErdosRenyiKernel(),
     "ERK+": ErdosRenyiKernelPlus(),
 }
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread: in layers as small as these, threads wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Outcome(NamedTuple):
@@ -144,6 +156,7 @@ def allocate(
     return random_masks(network, density=density, rule=rule, generator=generator)
 
 
+@one_thread()
 def train(
     networks: Sequence[nn.Module],
     masks: Sequence[Masks],
