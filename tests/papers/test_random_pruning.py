@@ -42,9 +42,11 @@ def shared(trial):
 def smoke(shared, trial):
     """Every arm at one seed, measured once for this file."""
     before = [tensor.clone() for tensor in shared.images]
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
     measured = {arm: recipe.measure(arm, shared, trial) for arm in recipe.PAPER.arms}
     for tensor, was in zip(shared.images, before, strict=True):
         assert tensor.equal(was)
+    assert torch.get_rng_state().equal(state) and torch.get_num_threads() == threads
     return measured
 
 

@@ -12,7 +12,8 @@ Axis letters: n images, c channels, h height, w width, g networks side by side, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -27,7 +28,7 @@ from rarefy.budget import (
     Uniform,
     UniformPlus,
 )
-from rarefy.papers._sparse_ift_digits import Images
+from rarefy.papers._sparse_ift_digits import Images, seeded
 from rarefy.weights import (
     Masks,
     attach,
@@ -52,6 +53,17 @@ RULES: dict[str, ShapeRule] = {
     "ERK": ErdosRenyiKernel(),
     "ERK+": ErdosRenyiKernelPlus(),
 }
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread: in layers as small as these, threads wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Outcome(NamedTuple):
@@ -144,6 +156,7 @@ def allocate(
     return random_masks(network, density=density, rule=rule, generator=generator)
 
 
+@one_thread()
 def train(
     networks: Sequence[nn.Module],
     masks: Sequence[Masks],
@@ -171,7 +184,7 @@ def train(
     device : str
     """
     copies = len(networks)
-    stack = ResNet(images, *size, copies=copies)
+    stack = seeded(lambda: ResNet(images, *size, copies=copies), 0)
     stack.load_state_dict(_joined([network.state_dict() for network in networks]))
     stack.to(device).train()
     stack.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -197,17 +197,17 @@ def _flow(shared: Shared, trial: Trial) -> dict[str, float]:
 def _as_many_weights(shared: Shared, trial: Trial) -> dict[str, float]:
     """Train the widest dense network with no more weights than the wide sparse one keeps."""
     from rarefy.papers._random_pruning_training import ResNet
+    from rarefy.papers._sparse_ift_digits import seeded
     from rarefy.weights import matched_width, select
 
     multiple, depth = SIZES["wide"]
-    wide = ResNet(shared.images, multiple * shared.width, depth)
-    kept = round(shared.density * sum(w.numel() for w in select(wide).values()))
-    width = matched_width(
-        lambda width: ResNet(shared.images, width, depth),
-        kept,
-        low=1,
-        high=multiple * shared.width,
-    )
+    widest = multiple * shared.width
+
+    def build(width: int) -> nn.Module:
+        return seeded(lambda: ResNet(shared.images, width, depth), trial.seed)
+
+    kept = round(shared.density * sum(w.numel() for w in select(build(widest)).values()))
+    width = matched_width(build, kept, low=1, high=widest)
     ((outcome, _, _),) = _train([Run("dense", "wide")], (width, depth), shared, trial)
     return {"accuracy_wide": outcome.accuracy, "width": float(width)}
 
@@ -307,20 +307,24 @@ def figure(measurements: Measurements) -> Figure:
     return drawn
 
 
+def _colour(arm: str) -> int:
+    """Give an arm one colour in both panels; ERK+ and the dense network stand in one each."""
+    return RANDOM.index(arm) if arm in RANDOM else RANDOM.index("ERK+")
+
+
 def _draw_widths(axes: Axes, measurements: Measurements) -> None:
     from rarefy.evidence.figures import COLOURS
     from rarefy.evidence.verdict import estimate
 
-    shown = ("dense", "ERK", "SNIP ratios", "GraSP ratios", "ER", "uniform", "uniform+")
-    colours = (COLOURS[6], *COLOURS[:6])
-    for shift, (arm, colour) in enumerate(zip(shown, colours, strict=True)):
+    shown = ("ERK", "SNIP ratios", "GraSP ratios", "ER", "uniform", "uniform+", "dense")
+    for shift, arm in enumerate(shown):
         sizes = [size for size in RUNS[arm] if size != "deep"]
         found = [estimate(measurements.values(arm, f"accuracy_{size}")) for size in sizes]
         axes.errorbar(
             [SIZES[size][0] * 1.02 ** (shift - 3) for size in sizes],
             [100 * e.mean for e in found],
             [0.0 if e.low is None else 100 * (e.mean - e.low) for e in found],
-            color=colour,
+            color=COLOURS[_colour(arm)],
             linestyle="--" if arm == "dense" else "-",
             marker="o",
             markersize=4,
@@ -340,12 +344,12 @@ def _draw_widths(axes: Axes, measurements: Measurements) -> None:
 def _draw_flow(axes: Axes, measurements: Measurements) -> None:
     from rarefy.evidence.figures import COLOURS
 
-    for arm, colour in zip(RANDOM, COLOURS, strict=True):
+    for arm in RANDOM:
         axes.plot(
             measurements.values(arm, "gradient_norm"),
             [100 * value for value in measurements.values(arm, "accuracy_narrow")],
             "o",
-            color=colour,
+            color=COLOURS[_colour(arm)],
             label=arm,
         )
     axes.set(
