@@ -205,8 +205,8 @@ def _budget() -> list[Claim]:
             metric="violations",
             arm=arm,
             deterministic=True,
-            text=f"{arm}: the count is constant at every step, and a pruned entry is zero, as are "
-            "its moments.",
+            text=f"{arm}: the count is constant at every step, and pruned entries and their moments "
+            "are zero (looked at every tenth step).",
         )
         for id_, arm in (
             ("dsl", "DSL"),
