@@ -205,8 +205,8 @@ def _budget() -> list[Claim]:
             metric="violations",
             arm=arm,
             deterministic=True,
-            text=f"{arm}: the count is constant at every step, and pruned entries and their moments "
-            "are zero (looked at every tenth step).",
+            text=f"{arm}: the count is constant at every step, and at every tenth, when it is "
+            "looked at, pruned entries and their moments are zero.",
         )
         for id_, arm in (
             ("dsl", "DSL"),
