@@ -40,8 +40,8 @@ NETWORKS = (
     "network: EfficientNet-Lite0, 80 %",
 )
 
-# Four images in 2,000: below that, a loss of accuracy could not be told from none.
-_LEAST_LOSS = 0.2
+# One standard error of 2,000 pictures at 70 %: a smaller loss could not be told from none.
+_LEAST_LOSS = 1.0
 
 PAPER = Paper(
     number=38,
@@ -121,7 +121,7 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
         accuracy = train(
             small_v2(shared.images, trial.seed, cache_aware=arm == "v2 cache-aware"),
             shared.images,
-            steps=trial.pick(smoke=4, default=200, full=3000),
+            steps=trial.pick(smoke=4, default=120, full=3000),
             pruning=Pruning(shared.sparsity),
             generator=trial.generator(),
             device=trial.device,
