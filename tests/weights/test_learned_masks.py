@@ -105,7 +105,9 @@ def test_off_and_detach_give_back_the_model(generator, batch):
             assert torch.equal(net(batch), dense)
         assert torch.equal(net(batch), masked) and not torch.equal(masked, dense)
     assert torch.equal(net(batch), dense)
-    assert {n: id(p) for n, p in net.named_parameters()} == {n: id(p) for n, p in parameters.items()}
+    assert {n: id(p) for n, p in net.named_parameters()} == {
+        n: id(p) for n, p in parameters.items()
+    }
 
 
 def test_reset_takes_the_weights_as_they_are_now(generator):
