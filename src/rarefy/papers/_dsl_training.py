@@ -248,7 +248,7 @@ def popularity(parts: Parts) -> dict[str, float]:
 def tables(model: nn.Module) -> dict[str, torch.Tensor]:
     """The parameters that masks are on."""
     parameters = dict(model.named_parameters())
-    return {name: parameters[name] for name in model.embeddings}  # type: ignore[union-attr, misc]
+    return {name: parameters[name] for name in model.embeddings}  # type: ignore[union-attr]
 
 
 def budget_shifts(outcome: Outcome, train: csr_array) -> dict[str, float]:
