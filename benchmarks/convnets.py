@@ -1,6 +1,6 @@
 """Sparse convolutional networks against dense ones, and block 1 against block 4, on one thread.
 
-ONNX Runtime is timed where it is installed (``onnx`` and ``onnxscript`` export to it); its rows are
+ONNX Runtime is timed where it is installed (``onnx`` exports to it); its rows are
 left out elsewhere.
 """
 
