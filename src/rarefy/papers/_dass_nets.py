@@ -95,7 +95,7 @@ def evaluate(network: nn.Module, images: Images, trial: Trial, *, kept: int) -> 
     kept : int
         How many weights are left.
     """
-    train, prune, tune = trial.pick(smoke=(1, 1, 1), default=(8, 3, 10), full=(30, 10, 40))
+    train, prune, tune = trial.pick(smoke=(1, 1, 1), default=(7, 3, 9), full=(30, 10, 40))
     draw = trial.generator()
     network.to(trial.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 

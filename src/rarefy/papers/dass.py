@@ -169,7 +169,7 @@ def _found(arm: str, shared: Shared, trial: Trial) -> Evaluated:
         arm,
         shared,
         trial,
-        few=trial.pick(smoke=128, default=768, full=None),
+        few=trial.pick(smoke=128, default=640, full=None),
         epochs=trial.pick(smoke=3, default=10, full=50),
     )
     trial.progress("evaluating what was found", 0.6)
@@ -241,7 +241,7 @@ def _evaluated(genotype: Genotype, shared: Shared, trial: Trial) -> Evaluated:
 
 def _random(shared: Shared, trial: Trial) -> dict[str, float]:
     """Average over random genotypes of the same space."""
-    number = trial.pick(smoke=1, default=2, full=10)
+    number = trial.pick(smoke=1, default=1, full=10)
     each = []
     for i, genotype in enumerate(shared.space.sample(number, trial.generator())):
         trial.progress(f"random cells {i + 1}", i / number)
