@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from rarefy.evidence.claims import Claim
+from rarefy.evidence.claims import Claim, Direction
 
 
 def dsl_claims() -> tuple[Claim, ...]:
@@ -176,6 +176,7 @@ def _distribution() -> list[Claim]:
 
 
 def _robustness() -> list[Claim]:
+    sides: tuple[tuple[str, Direction], ...] = (("lower", "higher"), ("higher", "lower"))
     changes = {
         "interval halved": "half the interval",
         "interval doubled": "twice the interval",
@@ -194,7 +195,7 @@ def _robustness() -> list[Claim]:
             text=f"With {what} NDCG is at most 3 % {side}.",
         )
         for arm, what in changes.items()
-        for side, better in (("lower", "higher"), ("higher", "lower"))
+        for side, better in sides
     ]
 
 
