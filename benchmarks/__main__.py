@@ -43,7 +43,7 @@ def main(names: list[str]) -> int:
 def _table(rows: list[dict]) -> Table:
     table = Table(title="rarefy beside its peers (ratio > 1: ours is better)")
     for column in ("benchmark", "peer", "unit"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for column in ("ours", "theirs", "ratio", "goal"):
         table.add_column(column, justify="right")
     for row in rows:
