@@ -32,8 +32,8 @@ Unbounded = (float("-inf"), float("inf"))
 # Floats of a scratch plane: half of a first cache of 32 KB.
 _BAND = 4096
 
-# Below this many multiply-adds (about 500 us of work) a second thread gains nothing: waking it costs
-# 60 to 200 us on a virtual machine, as measured.
+# Below this many multiply-adds (about 500 us of work) a second thread gains nothing: waking it
+# costs 60 to 200 us on a virtual machine, as measured.
 _WORTH_A_THREAD = 10_000_000
 
 

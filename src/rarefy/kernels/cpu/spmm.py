@@ -34,8 +34,8 @@ Array = TypeVar("Array", torch.Tensor, np.ndarray)
 # costs about two multiply-adds per activation, and saves a tenth or more of each.
 _WORTH_A_PANEL = 20
 
-# Below this many multiply-adds (about 500 us of work) a second thread gains nothing: waking it costs
-# 60 to 200 us on a virtual machine, as measured.
+# Below this many multiply-adds (about 500 us of work) a second thread gains nothing: waking it
+# costs 60 to 200 us on a virtual machine, as measured.
 _WORTH_A_THREAD = 15_000_000
 
 _UNBOUNDED = -math.inf, math.inf
