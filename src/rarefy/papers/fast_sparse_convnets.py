@@ -121,7 +121,7 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
         accuracy = train(
             small_v2(shared.images, trial.seed, cache_aware=arm == "v2 cache-aware"),
             shared.images,
-            steps=trial.pick(smoke=4, default=120, full=3000),
+            steps=trial.pick(smoke=2, default=120, full=3000),
             pruning=Pruning(shared.sparsity),
             generator=trial.generator(),
             device=trial.device,
@@ -157,7 +157,7 @@ def _trained(
 
 
 def _steps(trial: Trial) -> int:
-    return trial.pick(smoke=4, default=240, full=3000)
+    return trial.pick(smoke=2, default=240, full=3000)
 
 
 def _latency(model: nn.Module, shared: Shared, trial: Trial) -> dict[str, float]:
