@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 import rarefy.papers
+from rarefy.papers._recipe import Trial
 
 
 @pytest.fixture
@@ -26,3 +27,15 @@ def calls(tmp_path):
         return lines
 
     return since
+
+
+@pytest.fixture(scope="module")
+def trial():
+    """One seed at smoke scale."""
+    return Trial(seed=0, scale="smoke")
+
+
+@pytest.fixture(scope="module")
+def shared(request, trial):
+    """What the recipe that the test file imports as ``recipe`` sets up, once for the file."""
+    return request.module.recipe.setup(trial)

@@ -9,18 +9,7 @@ import torch
 from rarefy.evidence.claims import Measurement, Measurements
 from rarefy.papers import dass as recipe
 from rarefy.papers._dass_nets import MobileNet, at_size, count, latency_ratio, resnet8
-from rarefy.papers._recipe import Trial
 from rarefy.weights import count_macs
-
-
-@pytest.fixture(scope="module")
-def trial():
-    return Trial(seed=0, scale="smoke")
-
-
-@pytest.fixture(scope="module")
-def shared(trial):
-    return recipe.setup(trial)
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,9 @@ from scipy.sparse import csr_array
 from rarefy.evidence.claims import Measurement, Measurements
 from rarefy.papers import _dsl_training as training
 from rarefy.papers import dsl_recommendation as recipe
-from rarefy.papers._recipe import Trial
 from rarefy.weights import DSL, Masks, Static
 
 ARMS = recipe.PAPER.arms
-
-
-@pytest.fixture(scope="module")
-def trial():
-    return Trial(seed=0, scale="smoke")
 
 
 @pytest.fixture(scope="module")

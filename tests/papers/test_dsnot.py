@@ -21,11 +21,6 @@ def trial():
     return Trial(0, "smoke")
 
 
-@pytest.fixture(scope="module")
-def shared(trial):
-    return recipe.setup(trial)
-
-
 def test_every_claim_is_measured(report):
     for judged in report.judgements:
         assert judged.effect is not None, f"{judged.claim.id}: {judged.reason}"

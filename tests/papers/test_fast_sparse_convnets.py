@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from rarefy.data.images import digits
 from rarefy.evidence.claims import Measurement, Measurements
 from rarefy.papers import fast_sparse_convnets as recipe
 from rarefy.papers._fast_convnets_digits import (
@@ -17,19 +18,7 @@ from rarefy.papers._fast_convnets_digits import (
     train,
 )
 from rarefy.papers._fast_convnets_speed import pruned, relative_latency
-from rarefy.papers._recipe import Trial
-from rarefy.papers._sparse_ift_digits import digits
 from rarefy.weights import count_macs
-
-
-@pytest.fixture(scope="module")
-def trial():
-    return Trial(seed=0, scale="smoke")
-
-
-@pytest.fixture(scope="module")
-def shared(trial):
-    return recipe.setup(trial)
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,6 @@ from rarefy.weights import count_macs, sr_ste
 
 
 @pytest.fixture(scope="module")
-def trial():
-    return Trial(seed=0, scale="smoke")
-
-
-@pytest.fixture(scope="module")
-def shared(trial):
-    return recipe.setup(trial)
-
-
-@pytest.fixture(scope="module")
 def smoke(shared, trial):
     """Every arm at one seed, measured once for this file."""
     before = [tensor.clone() for tensor in (*shared.images, *shared.text)]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from rarefy.data.images import digits
 from rarefy.evidence.claims import Measurement, Measurements
 from rarefy.papers import random_pruning as recipe
 from rarefy.papers._random_pruning_beyond import (
@@ -23,19 +24,7 @@ from rarefy.papers._random_pruning_training import (
     train,
     violations,
 )
-from rarefy.papers._recipe import Trial
-from rarefy.papers._sparse_ift_digits import digits
 from rarefy.weights import random_masks, select
-
-
-@pytest.fixture(scope="module")
-def trial():
-    return Trial(seed=0, scale="smoke")
-
-
-@pytest.fixture(scope="module")
-def shared(trial):
-    return recipe.setup(trial)
 
 
 @pytest.fixture(scope="module")

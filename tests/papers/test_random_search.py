@@ -7,13 +7,7 @@ import torch
 from rarefy.evidence.claims import Measurement, Measurements
 from rarefy.papers import random_search as recipe
 from rarefy.papers._random_search_bench import parent, read_table, train
-from rarefy.papers._recipe import Trial
 from rarefy.weights import subnetwork
-
-
-@pytest.fixture(scope="module")
-def trial():
-    return Trial(seed=0, scale="smoke")
 
 
 @pytest.fixture(scope="module")

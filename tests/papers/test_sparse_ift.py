@@ -4,21 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from rarefy.data.images import digits, read_images
 from rarefy.evidence.claims import Measurement, Measurements
 from rarefy.papers import sparse_ift as recipe
-from rarefy.papers._recipe import Trial
-from rarefy.papers._sparse_ift_digits import ResNet, digits, mlp, read_images, train
+from rarefy.papers._sparse_ift_digits import ResNet, mlp, train
 from rarefy.weights import RigL, count_macs, iso_flop, random_masks
-
-
-@pytest.fixture(scope="module")
-def trial():
-    return Trial(seed=0, scale="smoke")
-
-
-@pytest.fixture(scope="module")
-def shared(trial):
-    return recipe.setup(trial)
 
 
 @pytest.fixture(scope="module")

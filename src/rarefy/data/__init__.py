@@ -1,12 +1,14 @@
-"""Text, tokens and interactions: the embedded standard-library corpus, the user's own files.
+"""Text, tokens, interactions and images: the embedded standard-library corpus, the user's own files.
 
 ``stdlib``  the Python standard library's source and docstrings, read as text, never imported;
 ``text``    documents from a user's file or folder;
 ``tokens``  token streams, evaluation windows and seeded training batches;
+``images``  digits, and images of a user's ``.npz`` file;
 ``interactions``  who chose what: a user's file, k-core, splits, a planted generator;
 ``stdlib_interactions``  which functions call what, and which docstrings say what.
 """
 
+from rarefy.data.images import Images, digits, read_images
 from rarefy.data.interactions import (
     Interactions,
     k_core,
@@ -21,9 +23,11 @@ from rarefy.data.tokens import encode, sample_windows, windows
 
 __all__ = [
     "HELD_OUT",
+    "Images",
     "Interactions",
     "Module",
     "Passage",
+    "digits",
     "docstring_words",
     "encode",
     "function_calls",
@@ -32,6 +36,7 @@ __all__ = [
     "passages",
     "planted_interactions",
     "read_documents",
+    "read_images",
     "read_interactions",
     "sample_windows",
     "split_interactions",

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from rarefy.data.images import Images
 from rarefy.papers._recipe import Trial
-from rarefy.papers._sparse_ift_digits import Images, ResNet
+from rarefy.papers._sparse_ift_digits import ResNet
 from rarefy.weights import Masks, count_macs, finetune, prune_by_scores, select
 
 Make = Callable[[int], nn.Module]

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from rarefy.budget import Cubic
+from rarefy.data.images import Images
 from rarefy.models.mobilenet import MobileNet, Stage, mobilenet_v1, mobilenet_v2
-from rarefy.papers._sparse_ift_digits import Images
 from rarefy.weights import DynamicMasks, GradualMagnitude, Masks, select
 
 _BATCH = 32

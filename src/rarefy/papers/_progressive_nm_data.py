@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, gelu, scaled_dot_product_attention, unfold
 
 from rarefy.data import modules, read_documents, sample_windows, windows
+from rarefy.data.images import Images
 from rarefy.papers._recipe import Trial
-from rarefy.papers._sparse_ift_digits import Images
 
 _PATCH = 2
 

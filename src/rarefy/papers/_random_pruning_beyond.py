@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from rarefy.papers._sparse_ift_digits import Images
+from rarefy.data.images import Images
 
 _BINS = 15
 _EPSILON = 0.3  # in units of the pixels' standard deviation

@@ -28,7 +28,8 @@ from rarefy.budget import (
     Uniform,
     UniformPlus,
 )
-from rarefy.papers._sparse_ift_digits import Images, seeded
+from rarefy.data.images import Images
+from rarefy.papers._sparse_ift_digits import seeded
 from rarefy.weights import (
     Masks,
     attach,

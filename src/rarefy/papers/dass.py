@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from rarefy.data.images import Images
     from rarefy.papers._dass_nets import Evaluated, Make
-    from rarefy.papers._sparse_ift_digits import Images
     from rarefy.weights import CellNetwork, CellSearch, CellSpace, Epoch, Genotype
 
 Kind = Literal["sparse", "dense"]
@@ -113,7 +113,7 @@ def setup(
         An .npz file with x, y, test_x and test_y, the images as (n, channels, height, width);
         scikit-learn's digits by default.
     """
-    from rarefy.papers._sparse_ift_digits import digits, read_images
+    from rarefy.data.images import digits, read_images
     from rarefy.weights import CellSpace
 
     for name, value in (("density", density), ("search_density", search_density)):

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import nn
 
+    from rarefy.data.images import Images
     from rarefy.papers._fast_convnets_digits import Pruning
-    from rarefy.papers._sparse_ift_digits import Images
 
 DENSE = {"dense 0.125": 0.125, "dense 0.25": 0.25, "dense 0.5": 0.5}
 SPARSE = {"sparse 0.25": 0.25, "sparse 0.5": 0.5, "sparse 1.0": 1.0}
@@ -92,8 +92,8 @@ def setup(trial: Trial, *, sparsity: float = 0.9, images: Path | None = None) ->
         An .npz file with x, y, test_x and test_y, the images as (n, channels, height, width);
         scikit-learn's digits, scattered in larger pictures, by default.
     """
+    from rarefy.data.images import digits, read_images
     from rarefy.papers._fast_convnets_digits import Pruning, scattered
-    from rarefy.papers._sparse_ift_digits import digits, read_images
 
     if not 0 < sparsity < 1:
         raise ValueError(f"sparsity must be above 0 and below 1, got {sparsity}")

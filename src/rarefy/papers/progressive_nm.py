@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from rarefy.data.images import Images
     from rarefy.papers._progressive_nm_data import Text
     from rarefy.papers._progressive_nm_training import Way
-    from rarefy.papers._sparse_ift_digits import Images
 
 OVER = 0.3
 
@@ -100,8 +100,8 @@ def setup(trial: Trial, *, text: Path | None = None, images: Path | None = None)
         An .npz file with x, y, test_x and test_y, the images as (n, channels, height, width);
         scikit-learn's digits by default.
     """
+    from rarefy.data.images import digits, read_images
     from rarefy.papers._progressive_nm_data import read_text
-    from rarefy.papers._sparse_ift_digits import digits, read_images
 
     return Shared(
         read_text(trial, text),

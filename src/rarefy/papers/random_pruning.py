@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import nn
 
+    from rarefy.data.images import Images
     from rarefy.papers._random_pruning_training import Outcome
-    from rarefy.papers._sparse_ift_digits import Images
     from rarefy.weights import Masks
 
 # Multiple of the base width, and blocks in each of the three stages.
@@ -119,8 +119,8 @@ def setup(
         An .npz file with x, y, test_x and test_y, the images as (n, channels, height, width);
         scikit-learn's digits by default.
     """
+    from rarefy.data.images import digits, read_images
     from rarefy.papers._random_pruning_training import standardised
-    from rarefy.papers._sparse_ift_digits import digits, read_images
 
     if width < 2:
         raise ValueError(f"width must be at least 2, got {width}")

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import nn
 
-    from rarefy.papers._sparse_ift_digits import Images, Outcome
+    from rarefy.data.images import Images
+    from rarefy.papers._sparse_ift_digits import Outcome
     from rarefy.papers._sparse_ift_language import Text
     from rarefy.weights import IsoFlop, Rule
 
@@ -117,7 +118,7 @@ def setup(
         Text to train the language model on, a file or a folder, the last tenth held out; the
         standard library's source by default.
     """
-    from rarefy.papers._sparse_ift_digits import digits, read_images
+    from rarefy.data.images import digits, read_images
     from rarefy.papers._sparse_ift_language import read_text
 
     if width < 2:
