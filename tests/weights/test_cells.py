@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from rarefy.weights import DARTS_OPS, CellSpace, Genotype, Term, build
-from rarefy.weights.cells import KNOWN_OPS, reductions
+from rarefy.weights.cell_network import reductions
+from rarefy.weights.genotype import KNOWN_OPS
 
 SPACE = CellSpace(KNOWN_OPS, nodes=2, cells=3, channels=4)
 

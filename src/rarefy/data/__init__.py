@@ -1,4 +1,4 @@
-"""Text, tokens, interactions and images: the embedded standard-library corpus, the user's own files.
+"""Text, tokens, interactions, images: the embedded standard library, the user's own files.
 
 ``stdlib``  the Python standard library's source and docstrings, read as text, never imported;
 ``text``    documents from a user's file or folder;

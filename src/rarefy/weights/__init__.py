@@ -27,7 +27,9 @@ Searching           ``search``         :class:`RandomSearch`: the neutral baseli
                     ``search_space``   :class:`NodeSpace`, :class:`WeightSpace`
                     ``subnetwork``     :func:`subnetwork`: hidden units left out by slicing
                     ``stacked``        :class:`StackedPerceptrons`: many networks in one batch
-                    ``cells``          :class:`CellSpace`, :class:`Genotype`, :func:`build`
+                    ``cells``          :class:`CellSpace`: what a search for cells chooses from
+                    ``genotype``       :class:`Genotype`: a cell, written down
+                    ``cell_network``   :func:`build`: the network of a genotype
                     ``dass``           :func:`dass`: cells that stay accurate when pruned
 Which, and how far  ``compare``        :func:`compare`: methods, sparsities, and what they cost
                     ``curve``          :func:`sparsity_curve`: the essential range and its knee
@@ -56,14 +58,8 @@ from rarefy.weights.attach import (
 )
 from rarefy.weights.blocks import block_mask
 from rarefy.weights.calibrate import LayerStats, walk_blocks
-from rarefy.weights.cells import (
-    DARTS_OPS,
-    CellNetwork,
-    CellSpace,
-    Genotype,
-    Term,
-    build,
-)
+from rarefy.weights.cell_network import CellNetwork, build
+from rarefy.weights.cells import CellSpace
 from rarefy.weights.compare import Method, compare
 from rarefy.weights.comparison import Comparison, Point
 from rarefy.weights.conv_plan import LayerChoice
@@ -118,6 +114,7 @@ from rarefy.weights.export import (
 )
 from rarefy.weights.finetune import finetune, trainer_callback
 from rarefy.weights.from_scores import global_magnitude_mask, mask_from_scores
+from rarefy.weights.genotype import DARTS_OPS, Genotype, Term
 from rarefy.weights.gradient_flow import GradientFlow, GradientRecord
 from rarefy.weights.imp import iterative_magnitude
 from rarefy.weights.iso_flop import IsoFlop, iso_flop

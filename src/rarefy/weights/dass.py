@@ -32,7 +32,9 @@ from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from rarefy.budget import ErdosRenyiKernel
-from rarefy.weights.cells import SKIP, CellNetwork, CellSpace, Genotype, reductions
+from rarefy.weights.cell_network import CellNetwork, reductions
+from rarefy.weights.cells import CellSpace
+from rarefy.weights.genotype import SKIP, Genotype
 from rarefy.weights.learned_masks import LearnedMasks, step_scores
 
 Phase = Literal["train", "prune", "fine-tune"]

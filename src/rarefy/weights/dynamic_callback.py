@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch.optim import Optimizer
 
 from rarefy.weights.dynamic import DynamicMasks, Rule
 from rarefy.weights.masks import Masks
+from rarefy.weights.trainer import while_training
 
 
 def dynamic_callback(
@@ -31,41 +31,17 @@ def dynamic_callback(
     transformers.TrainerCallback
         Its ``dynamic`` is the :class:`DynamicMasks`, once training has begun.
     """
-    from transformers import TrainerCallback
 
-    class Dynamic(TrainerCallback):
-        dynamic: DynamicMasks
+    def begin(model: nn.Module, optimizer: Optimizer, state: Any) -> None:
+        callback.dynamic = DynamicMasks(
+            model,
+            masks,
+            optimizer,
+            rule=rule,
+            steps=state.max_steps,
+            every=every,
+            generator=generator,
+        )
 
-        def on_train_begin(
-            self,
-            args: Any,  # noqa: ARG002 - the trainer's signature
-            state: Any,
-            control: Any,  # noqa: ARG002
-            *,
-            model: nn.Module,
-            optimizer: Optimizer,
-            **_: Any,
-        ) -> None:
-            self.dynamic = DynamicMasks(
-                model,
-                masks,
-                inner_optimizer(optimizer),
-                rule=rule,
-                steps=state.max_steps,
-                every=every,
-                generator=generator,
-            )
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-            self.dynamic.detach()
-
-    return Dynamic()
-
-
-def inner_optimizer(optimizer: Any) -> Optimizer:
-    """Find the optimizer that steps: accelerate, which the trainer uses, wraps it."""
-    # A wrapper cannot be there unless its module is; accelerate is no dependency.
-    wrapping = sys.modules.get("accelerate.optimizer")
-    if wrapping is not None and isinstance(optimizer, wrapping.AcceleratedOptimizer):
-        return optimizer.optimizer
-    return optimizer
+    callback = while_training(begin, lambda: callback.dynamic.detach())
+    return callback

@@ -25,10 +25,10 @@ from torch.optim import Optimizer
 
 from rarefy.operators import NM
 from rarefy.weights.attach import STRAIGHT_THROUGH, Backward, attach
-from rarefy.weights.dynamic_callback import inner_optimizer
 from rarefy.weights.masks import Masks
 from rarefy.weights.nm_rules import Flow, FlowRule, FromTheStart
 from rarefy.weights.select import input_axes, select
+from rarefy.weights.trainer import while_training
 
 
 class NMTraining:
@@ -227,36 +227,21 @@ def nm_callback(
     transformers.TrainerCallback
         Its ``training`` is the :class:`NMTraining`, once training has begun.
     """
-    from transformers import TrainerCallback
 
-    class Training(TrainerCallback):
-        training: NMTraining
+    def begin(model: nn.Module, optimizer: Optimizer, state: Any) -> None:
+        callback.training = NMTraining(
+            model,
+            pattern,
+            optimizer,
+            rule=rule,
+            steps=state.max_steps,
+            dense=dense,
+            on_step=on_step,
+        )
+        callback.training.load_state_dict({"taken": state.global_step})
 
-        def on_train_begin(
-            self,
-            args: Any,  # noqa: ARG002 - the trainer's signature
-            state: Any,
-            control: Any,  # noqa: ARG002
-            *,
-            model: nn.Module,
-            optimizer: Optimizer,
-            **_: Any,
-        ) -> None:
-            self.training = NMTraining(
-                model,
-                pattern,
-                inner_optimizer(optimizer),
-                rule=rule,
-                steps=state.max_steps,
-                dense=dense,
-                on_step=on_step,
-            )
-            self.training.load_state_dict({"taken": state.global_step})
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-            self.training.finish()
-
-    return Training()
+    callback = while_training(begin, lambda: callback.training.finish())
+    return callback
 
 
 def _fitted(
