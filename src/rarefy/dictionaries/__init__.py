@@ -1,0 +1,49 @@
+"""Sparse dictionaries: learn them, judge them, use them.
+
+``codes``        which latents are active, and the two sparse products;
+``activations``  operators as activations, JumpReLU, Gated, batch-coupled projections;
+``autoencoder``  :class:`SparseAutoencoder`: an encoder, an activation and a decoder;
+``losses``       L1, L0, the gate's loss, AuxK, Matryoshka;
+``stream``       batches as a function of the step;
+``train``        :func:`train`, with checkpoints;
+``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities.
+"""
+
+from rarefy.dictionaries.activations import Activation, BatchCoupled, Gated, JumpReLU
+from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
+from rarefy.dictionaries.codes import SparseCodes, Support, sampled_product, sparse_product
+from rarefy.dictionaries.losses import (
+    AuxK,
+    GateLoss,
+    L0Loss,
+    L1Loss,
+    MatryoshkaError,
+    squared_error,
+)
+from rarefy.dictionaries.metrics import Evaluation, evaluate
+from rarefy.dictionaries.stream import ArrayStream, Stream
+from rarefy.dictionaries.train import train
+
+__all__ = [
+    "Activation",
+    "ArrayStream",
+    "AuxK",
+    "BatchCoupled",
+    "Encoded",
+    "Evaluation",
+    "Gated",
+    "GateLoss",
+    "JumpReLU",
+    "L0Loss",
+    "L1Loss",
+    "MatryoshkaError",
+    "SparseAutoencoder",
+    "SparseCodes",
+    "Stream",
+    "Support",
+    "evaluate",
+    "sampled_product",
+    "sparse_product",
+    "squared_error",
+    "train",
+]
