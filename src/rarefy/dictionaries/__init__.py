@@ -6,12 +6,14 @@
 ``losses``       L1, L0, the gate's loss, AuxK, Matryoshka;
 ``stream``       batches as a function of the step;
 ``train``        :func:`train`, with checkpoints;
+``formats``      :func:`save` and :func:`load`: rarefy's, SAELens's, sparsify's folders;
 ``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities.
 """
 
 from rarefy.dictionaries.activations import Activation, BatchCoupled, Gated, JumpReLU
 from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
 from rarefy.dictionaries.codes import SparseCodes, Support, sampled_product, sparse_product
+from rarefy.dictionaries.formats import load, save
 from rarefy.dictionaries.losses import (
     AuxK,
     GateLoss,
@@ -42,7 +44,9 @@ __all__ = [
     "Stream",
     "Support",
     "evaluate",
+    "load",
     "sampled_product",
+    "save",
     "sparse_product",
     "squared_error",
     "train",
