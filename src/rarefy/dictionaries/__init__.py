@@ -6,6 +6,7 @@
 ``losses``       L1, L0, the gate's loss, AuxK, Matryoshka;
 ``stream``       batches as a function of the step;
 ``train``        :func:`train`, with checkpoints;
+``matching_pursuit``  :class:`MatchingPursuitSAE`, an encoder that pursues;
 ``formats``      :func:`save` and :func:`load`: rarefy's, SAELens's, sparsify's folders;
 ``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities.
 """
@@ -22,6 +23,7 @@ from rarefy.dictionaries.losses import (
     MatryoshkaError,
     squared_error,
 )
+from rarefy.dictionaries.matching_pursuit import MatchingPursuitSAE, Revive
 from rarefy.dictionaries.metrics import Evaluation, evaluate
 from rarefy.dictionaries.stream import ArrayStream, Stream
 from rarefy.dictionaries.train import train
@@ -38,7 +40,9 @@ __all__ = [
     "JumpReLU",
     "L0Loss",
     "L1Loss",
+    "MatchingPursuitSAE",
     "MatryoshkaError",
+    "Revive",
     "SparseAutoencoder",
     "SparseCodes",
     "Stream",
