@@ -237,7 +237,10 @@ def test_with_the_error_kept_logits_stay_and_gradients_flow(model, windows):
 
 def test_a_splice_that_fails_leaves_no_hook(windows):
     model = llama().eval()
-    with pytest.raises(ValueError, match="fn must keep the shape"), splice(model, 1, lambda x: x[0]):
+    with (
+        pytest.raises(ValueError, match="fn must keep the shape"),
+        splice(model, 1, lambda x: x[0]),
+    ):
         model(input_ids=windows)
     bad = torch.ones(2, 2, dtype=torch.bool)
     with pytest.raises(ValueError, match="mask must be"), splice(model, 1, lambda x: x, mask=bad):

@@ -58,7 +58,9 @@ def resolve_site(model: nn.Module, site: Site) -> nn.Module:
     if isinstance(site, int):
         layers = decoder_layers(model)
         if not 0 <= site < len(layers):
-            raise ValueError(f"there is no layer {site}: the model has layers 0 to {len(layers) - 1}")
+            raise ValueError(
+                f"there is no layer {site}: the model has layers 0 to {len(layers) - 1}"
+            )
         return layers[site]
     modules = dict(model.named_modules())
     if site in modules and site:
@@ -66,7 +68,11 @@ def resolve_site(model: nn.Module, site: Site) -> nn.Module:
     near = difflib.get_close_matches(site, modules, n=5, cutoff=0.3)
     raise ValueError(
         f"{type(model).__name__} has no module {site!r}: "
-        + (f"{', '.join(near)} are near" if near else f"{', '.join(list(modules)[1:6])}, ... are there")
+        + (
+            f"{', '.join(near)} are near"
+            if near
+            else f"{', '.join(list(modules)[1:6])}, ... are there"
+        )
     )
 
 
@@ -91,7 +97,9 @@ def content_mask(
     bool Tensor, shape (n, l)
     """
     excluded = _special(model) if exclude is None else exclude
-    mask = ~torch.isin(windows, torch.tensor(sorted(excluded), dtype=torch.int64).to(windows.device))
+    mask = ~torch.isin(
+        windows, torch.tensor(sorted(excluded), dtype=torch.int64).to(windows.device)
+    )
     mask[:, :skip] = False
     return mask
 
