@@ -5,16 +5,21 @@
 ``autoencoder``  :class:`SparseAutoencoder`: an encoder, an activation and a decoder;
 ``losses``       L1, L0, the gate's loss, AuxK, Matryoshka;
 ``stream``       batches as a function of the step;
+``harvest``      activations of any transformers model at any module, and their gradients;
+``activation_stream``  a stream of them in bounded memory (``buffer``), from disk (``shards``);
+``splice``       something else in a site's place: reconstruct, steer, ablate;
 ``train``        :func:`train`, with checkpoints;
 ``matching_pursuit``  :class:`MatchingPursuitSAE`, an encoder that pursues;
 ``formats``      :func:`save` and :func:`load`: rarefy's, SAELens's, sparsify's folders;
 ``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities.
 """
 
+from rarefy.dictionaries.activation_stream import ActivationStream
 from rarefy.dictionaries.activations import Activation, BatchCoupled, Gated, JumpReLU
 from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
 from rarefy.dictionaries.codes import SparseCodes, Support, sampled_product, sparse_product
 from rarefy.dictionaries.formats import load, save
+from rarefy.dictionaries.harvest import content_mask, harvest, resolve_site
 from rarefy.dictionaries.losses import (
     AuxK,
     GateLoss,
@@ -25,33 +30,41 @@ from rarefy.dictionaries.losses import (
 )
 from rarefy.dictionaries.matching_pursuit import MatchingPursuitSAE, Revive
 from rarefy.dictionaries.metrics import Evaluation, evaluate
+from rarefy.dictionaries.shards import ShardStream
+from rarefy.dictionaries.splice import splice
 from rarefy.dictionaries.stream import ArrayStream, Stream
 from rarefy.dictionaries.train import train
 
 __all__ = [
     "Activation",
+    "ActivationStream",
     "ArrayStream",
     "AuxK",
     "BatchCoupled",
     "Encoded",
     "Evaluation",
-    "Gated",
     "GateLoss",
+    "Gated",
     "JumpReLU",
     "L0Loss",
     "L1Loss",
     "MatchingPursuitSAE",
     "MatryoshkaError",
     "Revive",
+    "ShardStream",
     "SparseAutoencoder",
     "SparseCodes",
     "Stream",
     "Support",
+    "content_mask",
     "evaluate",
+    "harvest",
     "load",
+    "resolve_site",
     "sampled_product",
     "save",
     "sparse_product",
+    "splice",
     "squared_error",
     "train",
 ]
