@@ -22,7 +22,7 @@ In training         ``finetune``       :func:`finetune` with masks held
                     ``learned_masks``  :class:`LearnedMasks`, :func:`prune_by_scores`
                     ``pep``            :class:`LearnedThresholds`: soft thresholds that are learned
                     ``iso_flop``       :func:`iso_flop`: larger, sparse, at the same cost
-                    ``iso_layers``     :class:`SparseParallel`, factorized, doped
+                    ``iso_layers``     :class:`SparseParallel`, factorized, doped, folded decay
 Searching           ``search``         :class:`RandomSearch`: the neutral baseline, its protocol
                     ``search_space``   :class:`NodeSpace`, :class:`WeightSpace`
                     ``subnetwork``     :func:`subnetwork`: hidden units left out by slicing
@@ -35,6 +35,7 @@ Which, and how far  ``compare``        :func:`compare`: methods, sparsities, and
                     ``curve``          :func:`sparsity_curve`: the essential range and its knee
                     ``monitor``        :class:`SparsificationMonitor`: when it emerges
 What it all means   ``diagnosis``      :func:`diagnose`: what the doctor says, and its parts
+                    ``spectral``       :func:`ramanujan_gap`: how well a mask connects
 Running it          ``convnet``        :func:`sparsify_for_inference`: fast on a CPU
                     ``sparse_embedding``    :class:`SparseEmbedding`: stored and scored sparse
                     ``sparse_recommender``  :class:`SparseRecommender`: fit, recommend, evaluate
@@ -131,6 +132,8 @@ from rarefy.weights.iso_layers import (
     SparseDoped,
     SparseFactorized,
     SparseParallel,
+    folded_decay,
+    folded_parameters,
 )
 from rarefy.weights.learned_masks import LearnedMask, LearnedMasks, prune_by_scores
 from rarefy.weights.macs import LayerMacs, count_macs
@@ -172,6 +175,7 @@ from rarefy.weights.select import block_weights, input_axes, input_axis, select
 from rarefy.weights.sparse_embedding import SparseEmbedding
 from rarefy.weights.sparse_recommender import SparseRecommender
 from rarefy.weights.sparsegpt import SparseGPTResult, obs_factor, sparsegpt, sparsegpt_score
+from rarefy.weights.spectral import ramanujan_gap
 from rarefy.weights.stacked import StackedPerceptrons
 from rarefy.weights.subnetwork import Units, embed, perceptron, subnetwork, unit_masks
 from rarefy.weights.widen import widened
@@ -279,6 +283,8 @@ __all__ = [
     "embed",
     "finetune",
     "fisher",
+    "folded_decay",
+    "folded_parameters",
     "from_ao",
     "from_torch_prune",
     "global_magnitude_mask",
@@ -313,6 +319,7 @@ __all__ = [
     "perceptron",
     "prune_by_scores",
     "prune_lm",
+    "ramanujan_gap",
     "random",
     "random_mask",
     "random_masks",
