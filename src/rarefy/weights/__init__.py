@@ -25,6 +25,8 @@ In training         ``finetune``       :func:`finetune` with masks held
                     ``iso_layers``     :class:`SparseParallel`, factorized, doped, folded decay
 Searching           ``search``         :class:`RandomSearch`: the neutral baseline, its protocol
                     ``search_space``   :class:`NodeSpace`, :class:`WeightSpace`
+                    ``search_masks``   :func:`channel_space`, :func:`allocation_space`
+                    ``search_proxies``  :func:`synflow_proxy`, :func:`snip_proxy`: no loss, no data
                     ``subnetwork``     :func:`subnetwork`: hidden units left out by slicing
                     ``stacked``        :class:`StackedPerceptrons`: many networks in one batch
                     ``cells``          :class:`CellSpace`: what a search for cells chooses from
@@ -170,6 +172,15 @@ from rarefy.weights.search import (
     compare_to_random_search,
     mean_cross_entropy,
 )
+from rarefy.weights.search_masks import allocation_space, channel_space
+from rarefy.weights.search_proxies import (
+    Proxy,
+    gradient_norm_proxy,
+    mean_error,
+    snip_proxy,
+    synflow_proxy,
+    trained_proxy,
+)
 from rarefy.weights.search_space import NodeSpace, SearchSpace, WeightSpace
 from rarefy.weights.select import block_weights, input_axes, input_axis, select
 from rarefy.weights.sparse_embedding import SparseEmbedding
@@ -229,6 +240,7 @@ __all__ = [
     "NMTraining",
     "NodeSpace",
     "Point",
+    "Proxy",
     "PrunedLayer",
     "PrunedModel",
     "RandomSearch",
@@ -260,12 +272,14 @@ __all__ = [
     "Units",
     "Update",
     "WeightSpace",
+    "allocation_space",
     "attach",
     "audit",
     "block_mask",
     "block_weights",
     "build",
     "change_point",
+    "channel_space",
     "comparable",
     "compare",
     "compare_to_random_search",
@@ -289,6 +303,7 @@ __all__ = [
     "from_torch_prune",
     "global_magnitude_mask",
     "gradient_norm",
+    "gradient_norm_proxy",
     "granularity",
     "grasp",
     "input_axes",
@@ -309,6 +324,7 @@ __all__ = [
     "masked_weight",
     "matched_width",
     "mean_cross_entropy",
+    "mean_error",
     "nm_callback",
     "nm_compress",
     "nm_expand",
@@ -332,6 +348,7 @@ __all__ = [
     "score_ratios",
     "select",
     "snip",
+    "snip_proxy",
     "sparsegpt",
     "sparsegpt_score",
     "sparsify_for_inference",
@@ -344,7 +361,9 @@ __all__ = [
     "subnetwork",
     "synflow",
     "synflow_masks",
+    "synflow_proxy",
     "trace_findings",
+    "trained_proxy",
     "trainer_callback",
     "unit_masks",
     "walk_blocks",
