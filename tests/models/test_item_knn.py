@@ -23,7 +23,7 @@ def x(generator):
 
 def test_scores_are_sums_of_cosines(x, monkeypatch):
     monkeypatch.setattr(module, "_ITEMS_AT_ONCE", 16)  # several blocks
-    cosine = cosine_similarity(x.toarray().T)
+    cosine = cosine_similarity(x.toarray().T.astype(float))
     np.fill_diagonal(cosine, 0)
     knn = ItemKNN(x, neighbours=40)
     np.testing.assert_allclose(knn.similarity.toarray(), cosine, atol=1e-12)
@@ -33,7 +33,7 @@ def test_scores_are_sums_of_cosines(x, monkeypatch):
 
 
 def test_the_k_largest_of_each_item_stay(x):
-    cosine = cosine_similarity(x.toarray().T)
+    cosine = cosine_similarity(x.toarray().T.astype(float))
     np.fill_diagonal(cosine, 0)
     similarity = ItemKNN(x, neighbours=5).similarity.toarray()
     for row, full in zip(similarity, cosine, strict=True):
