@@ -3,7 +3,8 @@
 :func:`diagnose` puts together ``audit`` (fake sparsity), ``reachability`` (effective sparsity),
 ``structure``, ``latency``, ``trace`` (the kind of run), ``fair`` (comparisons) and ``records`` (the
 files a run leaves); ``ablation`` asks whether a mask matters or only its layer densities, and
-``units`` says what an amount of sparsity is in other words, and what it saves.
+``units`` says what an amount of sparsity is in other words, and what it saves; ``beyond`` measures
+what accuracy does not show.
 """
 
 from rarefy.weights.diagnosis.ablation import (
@@ -13,6 +14,11 @@ from rarefy.weights.diagnosis.ablation import (
     mask_variant,
 )
 from rarefy.weights.diagnosis.audit import Claimed, audit
+from rarefy.weights.diagnosis.beyond import (
+    calibration_error,
+    evaluate_suite,
+    fast_gradient_sign,
+)
 from rarefy.weights.diagnosis.diagnose import diagnose, diagnose_run, diagnose_tensors
 from rarefy.weights.diagnosis.fair import RunCard, comparable, matched_width
 from rarefy.weights.diagnosis.findings import Diagnosis, Finding, LayerHealth
@@ -40,6 +46,7 @@ __all__ = [
     "Stored",
     "Taxonomy",
     "audit",
+    "calibration_error",
     "comparable",
     "convert",
     "dead_units",
@@ -47,6 +54,8 @@ __all__ = [
     "diagnose_run",
     "diagnose_tensors",
     "effective_masks",
+    "evaluate_suite",
+    "fast_gradient_sign",
     "granularity",
     "layer_mean_density",
     "layer_times",
