@@ -102,7 +102,7 @@ def diagnose(
     effective = None if inputs is None or tied else effective_masks(model, masks, inputs)
     axes = axes_of(model, masks)
     layers = _layers(masks, effective, axes)
-    found += structure_findings(masks, axes)
+    found += structure_findings(masks, axes, layers)
     if effective is not None:
         found += _path_findings(model, masks, effective, inputs)
     share = None
@@ -206,7 +206,8 @@ def diagnose_tensors(
     found = [
         Finding("NOT_FINITE", "error", 9, "weights are NaN or infinite", layer=name) for name in bad
     ]
-    found += structure_findings(masks, {})
+    layers = _layers(masks, None, {})
+    found += structure_findings(masks, {}, layers)
     total = sum(tensor.numel() for tensor in tensors.values())
     shares = {"prunable": masks.density(), "all": 1 - (masks.numel - masks.nnz) / total}
     claimed = claimed or Claimed()
@@ -215,13 +216,15 @@ def diagnose_tensors(
     made = diagnose_run(trace=trace, runs=runs, masks=masks)
     return Diagnosis(
         findings=_ranked([*found, *made.findings]),
-        layers=_layers(masks, None, {}),
+        layers=layers,
         density=shares,
         taxonomy=made.taxonomy,
     )
 
 
-def structure_findings(masks: Masks, axes: Mapping[str, int]) -> list[Finding]:
+def structure_findings(
+    masks: Masks, axes: Mapping[str, int], layers: Sequence[LayerHealth]
+) -> list[Finding]:
     """Find empty layers, dead units, and masks that save nothing on ordinary kernels."""
     found = []
     if masks.density() == 1:
@@ -245,7 +248,7 @@ def structure_findings(masks: Masks, axes: Mapping[str, int]) -> list[Finding]:
                     evidence={"outputs": outputs, "inputs": inputs},
                 )
             )
-    loose = [n for n, m in masks.items() if granularity(m, axis=axes.get(n, 1)) == "unstructured"]
+    loose = [layer.name for layer in layers if layer.granularity == "unstructured"]
     if loose:
         words = (
             f"{len(loose)} of {len(masks)} layers are unstructured: no faster and no smaller in "
