@@ -8,6 +8,7 @@ from rarefy.cli import _console
 from rarefy.cli._main import app
 from rarefy.operators import NM
 from rarefy.weights import (
+    SparsityTrace,
     block_weights,
     magnitude,
     mask_from_scores,
@@ -144,3 +145,71 @@ def test_what_is_no_model_is_one_sentence(tmp_path):
         assert status == 1
         assert sentence in message
         assert not stdout
+
+
+CARD = {
+    "name": "RigL",
+    "data": "d",
+    "split": "s",
+    "metric": "accuracy",
+    "steps": 100,
+    "batch": 8,
+    "seeds": 3,
+}
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A pruned file, the trace that led to it, and the cards of its run and of a dense one."""
+    model = torch.nn.Sequential(torch.nn.Linear(32, 16), torch.nn.ReLU(), torch.nn.Linear(16, 8))
+    generator = torch.Generator().manual_seed(0)
+    masks = random_masks(model, density=0.3, generator=generator, avoid_dead=True)
+    masks.apply_(model)
+    save_dense(model, tmp_path / "model.safetensors", masks)
+    trace = SparsityTrace()
+    for step in (0, 100):
+        trace.record(step, masks)
+    trace.save(tmp_path / "trace.jsonl")
+    runs = [CARD | {"density": 0.3}, CARD | {"name": "dense"}]
+    (tmp_path / "runs.json").write_text(json.dumps(runs))
+    return tmp_path
+
+
+def test_a_trace_and_a_configuration_are_checked_with_the_model(made):
+    words = made / "model.safetensors", "--trace", made / "trace.jsonl", "--config"
+    status, stdout, stderr = doctor(*words, made / "runs.json", "--json")
+    assert status == 0, stderr
+    assert json.loads(stdout)["taxonomy"]["path"] == "sparse to sparse"
+    # Planted: the card says that the run took half the steps, and the dense one had one seed.
+    runs = [CARD | {"density": 0.3, "steps": 50}, CARD | {"name": "dense", "seeds": 1}]
+    (made / "wrong.json").write_text(json.dumps(runs))
+    status, stdout, _ = doctor(*words, made / "wrong.json", "--json")
+    assert status == 1
+    found = {f["code"] for f in json.loads(stdout)["findings"] if f["severity"] == "error"}
+    assert found == {"STEPS_ON_RECORD", "UNEQUAL_STEPS", "ONE_SEED"}
+
+
+def test_a_run_is_looked_at_without_its_model(made):
+    status, stdout, stderr = doctor("--trace", made / "trace.jsonl")
+    assert status == 0, stderr
+    assert "sparse to sparse, static masks" in stdout and "Lesson 3" in stdout
+    status, stdout, stderr = doctor("--config", made / "runs.json", "--json")
+    assert status == 0, stderr
+    assert json.loads(stdout)["model"] == "RigL"
+
+
+def test_a_trace_of_another_model_is_told(made, llama):
+    llama.save_pretrained(made / "llama")
+    status, stdout, _ = doctor(made / "llama", "--trace", made / "trace.jsonl", "--json")
+    assert status == 1
+    assert json.loads(stdout)["findings"][0]["code"] == "OTHER_MODEL"
+
+
+def test_what_is_no_trace_or_configuration_is_one_sentence(made):
+    for option in ("--trace", "--config"):
+        for path, sentence in (
+            (made / "nowhere", "nowhere"),
+            (made / "model.safetensors", "model.safetensors"),
+        ):
+            status, stdout, message = doctor(option, path)
+            assert status == 1 and sentence in message and not stdout

@@ -11,12 +11,7 @@ from torch import nn
 from rarefy.data.images import digits
 from rarefy.evidence.claims import Measurement, Measurements
 from rarefy.papers import random_pruning as recipe
-from rarefy.papers._random_pruning_beyond import (
-    beyond_accuracy,
-    calibration_error,
-    fast_gradient_sign,
-    shuffled_pixels,
-)
+from rarefy.papers._random_pruning_beyond import beyond_accuracy, shuffled_pixels
 from rarefy.papers._random_pruning_training import (
     ResNet,
     allocate,
@@ -24,7 +19,7 @@ from rarefy.papers._random_pruning_training import (
     train,
     violations,
 )
-from rarefy.weights import random_masks, select
+from rarefy.weights import calibration_error, fast_gradient_sign, random_masks, select
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +174,7 @@ def test_the_attack_raises_the_loss_and_stays_within_its_bound(shared):
     torch.manual_seed(0)
     network = ResNet(shared.images, 4).eval()
     x, y = shared.images.x[:16], shared.images.y[:16]
-    attacked = fast_gradient_sign(network, x, y, 0.05)
+    attacked = fast_gradient_sign(network, x, y, epsilon=0.05)
     assert (attacked - x).abs().max() <= 0.05 + 1e-6
     before, after = (nn.functional.cross_entropy(network(at), y) for at in (x, attacked))
     assert after > before

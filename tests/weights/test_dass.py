@@ -159,3 +159,42 @@ def test_bad_images(images):
         search((x[:3], y[:3]))
     with pytest.raises(ValueError, match="are too small for a supernet of 2 cells"):
         search((x[:, :, :1, :1], y))
+
+
+class Bilinear:
+    """A supernet small enough for its second-order gradient to be written out."""
+
+    def __init__(self):
+        g = torch.Generator().manual_seed(0)
+        self.w = torch.randn(3, generator=g, dtype=torch.float64, requires_grad=True)
+        self.alphas = [torch.randn(3, generator=g, dtype=torch.float64, requires_grad=True)]
+        self.on_a = self.on_b = False
+
+    def _loss(self, x, y, alphas, _):
+        return ((x * (self.w * alphas[0]).sin()).sum() - y).square()
+
+
+def test_looking_ahead_is_the_gradient_through_the_step():
+    net, rate = Bilinear(), 0.05
+    of_a = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64), torch.tensor(0.3)
+    of_b = torch.tensor([0.4, 1.0, -1.0], dtype=torch.float64), torch.tensor(-0.2)
+    before = net.w.detach().clone()
+    loss, (found,) = _Search._look_ahead(net, of_a, of_b, [net.w], rate)
+    # Autograd through the unrolled step, without differences.
+    (inner,) = torch.autograd.grad(net._loss(*of_a, net.alphas, False), net.w, create_graph=True)
+    moved = net.w - rate * inner
+    ahead = ((of_b[0] * (moved * net.alphas[0]).sin()).sum() - of_b[1]).square()
+    (exact,) = torch.autograd.grad(ahead, net.alphas[0])
+    (first_order,) = torch.autograd.grad(net._loss(*of_b, net.alphas, False), net.alphas[0])
+    assert loss.item() == pytest.approx(ahead.item())
+    torch.testing.assert_close(found, exact, rtol=1e-3, atol=1e-5)
+    assert (first_order - exact).abs().max() > 100 * (found - exact).abs().max()
+    assert torch.equal(net.w, before)
+
+
+def test_unrolled_search_differs_from_first_order_and_repeats(images):
+    for how in ({}, {"operations": "dense", "objective": "dense"}):
+        first, second, again = (search(images, unrolled=u, **how) for u in (False, True, True))
+        assert not torch.equal(first.alphas[0], second.alphas[0])
+        assert all(map(torch.equal, second.alphas, again.alphas))
+        assert first.history[0] == second.history[0]  # no alpha step in training

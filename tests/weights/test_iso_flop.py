@@ -14,7 +14,11 @@ from rarefy.weights import (
     SparseFactorized,
     SparseParallel,
     count_macs,
+    dead_units,
+    folded_decay,
+    folded_parameters,
     iso_flop,
+    scale_init_,
     select,
 )
 
@@ -295,3 +299,76 @@ def test_bad_requests(residual, generator, tiny_llama):
     ids = {"input_ids": torch.zeros(1, 4, dtype=torch.int64), "use_cache": False}
     with pytest.raises(ValueError, match="its code fixes a width"):
         iso_flop(tiny_llama, ids, **ask)
+
+
+@pytest.mark.parametrize("conv", [False, True])
+def test_linear_layers_fold_into_one(conv):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(6, 8, 3, stride=2, padding=1) if conv else nn.Linear(6, 8)
+    x = torch.randn(4, 6, 7, 7) if conv else torch.randn(4, 6)
+    linear = SparseFactorized(layer, sparsity=0.5, between=lambda _: nn.Identity())
+    for module, bias in (
+        (linear, linear.expand.bias),
+        (doped := SparseDoped(layer, sparsity=0.75), doped.sparse.bias),
+    ):
+        dense = copy.deepcopy(layer)
+        dense.weight, dense.bias = nn.Parameter(module.folded()), bias
+        torch.testing.assert_close(module(x), dense(x), atol=1e-5, rtol=1e-5)
+
+
+def test_folded_decay_is_that_of_the_dense_layer_and_others_are_left_out():
+    torch.manual_seed(0)
+    doped = SparseDoped(nn.Linear(6, 8), sparsity=0.75)
+    model = nn.Sequential(doped, nn.ReLU(), SparseFactorized(nn.Linear(8, 8), sparsity=0.5))
+    loss = folded_decay(model)
+    loss.backward()
+    # d/dU of |S + VU|^2 / 2 is V'(S + VU): by hand, from the paper's formula.
+    whole = doped.sparse.weight + doped.expand.weight @ doped.reduce.weight
+    torch.testing.assert_close(doped.sparse.weight.grad, whole)
+    torch.testing.assert_close(doped.reduce.weight.grad, doped.expand.weight.T @ whole)
+    torch.testing.assert_close(doped.expand.weight.grad, whole @ doped.reduce.weight.T)
+    covered = folded_parameters(model)
+    assert {id(p) for p in covered} == {id(p) for p in model.parameters() if p.grad is not None}
+    with pytest.raises(ValueError, match="only linear factors fold; between them is Sequential"):
+        model[2].folded()
+    for function in (folded_decay, folded_parameters):
+        with pytest.raises(ValueError, match="no doped layer and no factorized one"):
+            function(model[2])
+
+
+def test_a_masked_low_rank_part_costs_less(residual, generator):
+    x = torch.randn(1, 3, 8, 8)
+    how = {"family": "doped", "sparsity": 0.75, "generator": generator, "keep_dense": "head*"}
+    paper = iso_flop(residual, x, **how)
+    released = iso_flop(residual, x, mask_low_rank=True, **how)
+    assert counted(released.model, x) == released.macs < 0.7 * paper.macs
+    for name in ("down", "point"):
+        for part in ("reduce", "expand"):
+            assert released.masks.density(f"{name}.{part}.weight") == pytest.approx(0.25, abs=0.01)
+
+
+def test_scaled_initialisation_gives_the_dense_variance_back(generator):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(256, 256, bias=False), nn.Linear(256, 256, bias=False))
+    x = torch.randn(500, 256, generator=generator)
+    sparse = iso_flop(
+        model, x[:1], family="wide", sparsity=0.75, keep_dense=(), generator=generator
+    )
+    wide, dense = sparse.model[0].weight.detach(), model[0].weight.detach()
+    assert wide.shape == (512, 256)
+    before = (x @ wide.T).var()
+    scale_init_(sparse.model, sparse.masks)
+    wanted = (x @ dense.T).var()
+    torch.testing.assert_close(before, sparse.masks.density("0.weight") * wanted, rtol=0.1, atol=0)
+    torch.testing.assert_close((x @ wide.T).var(), wanted, rtol=0.1, atol=0)
+
+
+def test_no_unit_begins_dead_if_asked(generator):
+    model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 16))
+    how = {"family": "parallel", "sparsity": 0.9, "keep_dense": (), "generator": generator}
+    dead = []
+    for avoid in (False, True):
+        made = iso_flop(model, torch.ones(1, 16), avoid_dead=avoid, **how)
+        dead.append(sum(sum(dead_units(mask)) for mask in made.masks.values()))
+        assert made.masks.nnz == 3 * 256
+    assert dead[0] > 0 and dead[1] == 0

@@ -56,3 +56,17 @@ def test_bad_requests(mlp):
         random_mask((2, 3), 7, generator=gen())
     with pytest.raises(ValueError, match="density"):
         random_masks(mlp, density=1.5, generator=gen())
+
+
+def test_masks_of_independent_entries_have_the_right_expectation_only(mlp):
+    exact = random_masks(mlp, density=0.3, generator=gen())
+    drawn = [random_masks(mlp, density=0.3, exact=False, generator=gen(s)) for s in range(200)]
+    counts = torch.tensor([masks.nnz for masks in drawn], dtype=torch.float64)
+    spread = sum(m.numel() * (d := exact.density(n)) * (1 - d) for n, m in exact.items()) ** 0.5
+    assert counts.std().item() == pytest.approx(spread, rel=0.2)
+    assert abs(counts.mean().item() - exact.nnz) < 4 * spread / 200**0.5
+    for name in exact:
+        share = torch.stack([masks[name] for masks in drawn]).double().mean().item()
+        assert share == pytest.approx(exact.density(name), abs=0.02)
+    with pytest.raises(ValueError, match="it goes with exact=True only"):
+        random_masks(mlp, density=0.3, exact=False, avoid_dead=True, generator=gen())

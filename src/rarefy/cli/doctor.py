@@ -1,17 +1,22 @@
-"""`rarefy doctor MODEL`: look a sparse model over, and say what its numbers mean."""
+"""`rarefy doctor MODEL`: look a sparse model over, and say what its numbers mean.
+
+With ``--trace`` and ``--config`` also how it was made, and whether it may be compared.
+"""
 
 from __future__ import annotations
 
 import json as json_
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from rarefy.cli import _console
 
 if TYPE_CHECKING:
-    from rarefy.weights import Claimed, Diagnosis, Finding
+    from rarefy.weights import Claimed, Diagnosis, Finding, RunCard, SparsityTrace
 
 _NAMED = 3
 """Layers that are named for one kind of finding; the rest are counted."""
@@ -26,25 +31,67 @@ def doctor(
             "model.",
         ),
     ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            help="The masks of its training: a file by SparsityTrace.save.", metavar="FILE"
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON: the settings of its training, or of several runs to be compared, its own "
+            "first; the fields are those of RunCard.",
+            metavar="FILE",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print only JSON.")] = False,
 ) -> None:
     """Examine a model's sparsity: what is zero, what still acts, and what that is worth.
 
     A folder is opened and its paths are traced; of a bare safetensors file only the weights can be
-    looked at. Exit status 1 if an error is found.
+    looked at. A trace and a configuration without a model are looked at alone. Exit status 1 if an
+    error is found.
     """
     with _console.watching("doctor", lambda: "stopped; nothing was changed") as watch:
         watch("opening", 0.0)
-        found = _of_file(Path(model)) if model and Path(model).is_file() else _of_folder(model)
+        name, found = _examine(model, _made(trace, config))
     if json:
-        _console.print_json({"model": model or "the shipped code model"} | found.to_json())
+        _console.print_json({"model": name} | found.to_json())
     else:
-        _print(model or "the shipped code model", found)
+        _print(name, found)
     if not found.ok:
         raise typer.Exit(1)
 
 
-def _of_file(path: Path) -> Diagnosis:
+class _Made(NamedTuple):
+    """How a model was made, as :func:`rarefy.weights.diagnose` takes it."""
+
+    trace: SparsityTrace | None
+    runs: Sequence[RunCard]
+
+
+def _made(trace: Path | None, config: Path | None) -> _Made:
+    from rarefy.weights import SparsityTrace, read_runs
+
+    return _Made(
+        None if trace is None else SparsityTrace.load(trace),
+        () if config is None else read_runs(config),
+    )
+
+
+def _examine(model: str | None, made: _Made) -> tuple[str, Diagnosis]:
+    from rarefy.weights import diagnose_run
+
+    if model is None and (made.trace or made.runs):
+        name = made.runs[0].name if made.runs else "a run"
+        return name, diagnose_run(trace=made.trace, runs=made.runs)
+    if model and Path(model).is_file():
+        return model, _of_file(Path(model), made)
+    return model or "the shipped code model", _of_folder(model, made)
+
+
+def _of_file(path: Path, made: _Made) -> Diagnosis:
     from rarefy.data.files import load_tensors
     from rarefy.weights import diagnose_tensors, load_sparse
 
@@ -52,10 +99,16 @@ def _of_file(path: Path) -> Diagnosis:
     said = json_.loads(metadata.get("rarefy", "{}"))
     if "packed" in metadata:
         tensors = load_sparse(path)
-    return diagnose_tensors(tensors, names=said.get("layers"), claimed=_claimed(said))
+    return diagnose_tensors(
+        tensors,
+        names=said.get("layers"),
+        claimed=_claimed(said),
+        trace=made.trace,
+        runs=made.runs,
+    )
 
 
-def _of_folder(model: str | None) -> Diagnosis:
+def _of_folder(model: str | None, made: _Made) -> Diagnosis:
     from rarefy.models import example_inputs, open_network
     from rarefy.weights import Masks, diagnose
 
@@ -66,14 +119,17 @@ def _of_folder(model: str | None) -> Diagnosis:
     layers = {n: parameters[n] for n in said.get("layers", ()) if n in parameters}
     masks = Masks.from_zeros(layers or network)
     inputs = example_inputs(network)
+    known = partial(
+        diagnose, network, masks, claimed=_claimed(said), trace=made.trace, runs=made.runs
+    )
     try:
-        return diagnose(network, masks, inputs=inputs, claimed=_claimed(said))
+        return known(inputs=inputs)
     except (ValueError, RuntimeError, TypeError) as error:
         if inputs is None:
             raise
         # Whatever a strange architecture does, its weights can still be looked at.
         _console.note(f"paths and operations are left out: {error}")
-        return diagnose(network, masks, claimed=_claimed(said))
+        return known()
 
 
 def _claimed(said: dict[str, Any]) -> Claimed:
@@ -104,8 +160,12 @@ def _print(name: str, found: Diagnosis) -> None:
         table.add_row("effective", words["prunable"], f"{found.effective_density:.2%}")
     if found.macs_share is not None:
         table.add_row("operations", "of the dense multiply-accumulates", f"{found.macs_share:.2%}")
-    structures = sorted({layer.granularity for layer in found.layers})
-    table.add_row("structure", f"{len(found.layers)} layers", ", ".join(structures))
+    if found.layers:
+        structures = sorted({layer.granularity for layer in found.layers})
+        table.add_row("structure", f"{len(found.layers)} layers", ", ".join(structures))
+    if found.taxonomy is not None:
+        kind = found.taxonomy
+        table.add_row("training", f"pruned {kind.when} it", f"{kind.path}, {kind.topology} masks")
     _console.out.print(table)
     colours = {"error": "bold red", "warn": "yellow", "info": "dim"}
     for finding, layers in _grouped(found.findings):

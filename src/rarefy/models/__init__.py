@@ -3,12 +3,16 @@
 ``opening``     :func:`open_model`, :func:`open_network`, :func:`decoder_layers`;
 ``evaluate``    loss, perplexity, bits per byte on token windows;
 ``recommenders``  :class:`MF`, :class:`LightGCN`, :class:`NeuMF`, :class:`MultVAE`;
+``item_knn``    :class:`ItemKNN`: neighbourhoods, without training;
+``hashed``      :class:`QREmbedding`: large tables out of small ones;
 ``ranking``     recall and NDCG over all items;
 ``shipped/``    the models in the package, each with its model card;
 ``train_code``  how the code model was trained.
 """
 
 from rarefy.models.evaluate import bits_per_byte, perplexity, token_losses
+from rarefy.models.hashed import QREmbedding, hash_tables_
+from rarefy.models.item_knn import ItemKNN
 from rarefy.models.opening import (
     SHIPPED,
     LanguageModel,
@@ -23,15 +27,18 @@ from rarefy.models.recommenders import MF, LightGCN, MultVAE, NeuMF, Recommender
 __all__ = [
     "MF",
     "SHIPPED",
+    "ItemKNN",
     "LanguageModel",
     "LightGCN",
     "MultVAE",
     "NeuMF",
+    "QREmbedding",
     "Recommender",
     "bits_per_byte",
     "decoder_layers",
     "evaluate_ranking",
     "example_inputs",
+    "hash_tables_",
     "open_model",
     "open_network",
     "perplexity",

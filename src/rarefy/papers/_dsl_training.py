@@ -26,7 +26,7 @@ from rarefy.data import (
     read_interactions,
     split_interactions,
 )
-from rarefy.models import MF, LightGCN, MultVAE, NeuMF, evaluate_ranking
+from rarefy.models import MF, ItemKNN, LightGCN, MultVAE, NeuMF, evaluate_ranking
 from rarefy.models.train_recommender import train_recommender
 from rarefy.papers._recipe import Trial
 from rarefy.weights import (
@@ -243,6 +243,11 @@ def popularity(parts: Parts) -> dict[str, float]:
     return evaluate_ranking(
         lambda users: counts.expand(len(users), -1), parts.train, parts.test, k=K
     )
+
+
+def item_knn(parts: Parts) -> dict[str, float]:
+    """Rank by the neighbourhoods of a user's items, without training."""
+    return evaluate_ranking(ItemKNN(parts.train).scores, parts.train, parts.test, k=K)
 
 
 def tables(model: nn.Module) -> dict[str, torch.Tensor]:

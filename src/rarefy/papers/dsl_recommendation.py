@@ -50,6 +50,7 @@ PAPER = Paper(
     domain="weights",
     arms=(
         "popularity",
+        "ItemKNN",
         "dense",
         "smaller dense",
         "fixed mask",
@@ -113,11 +114,13 @@ def measure(arm: str, shared: Parts, trial: Trial) -> dict[str, float]:
 
 
 def _measure(arm: str, shared: Parts, trial: Trial) -> dict[str, float]:
-    from rarefy.papers._dsl_training import pep, popularity, prune_and_retrain, run
+    from rarefy.papers._dsl_training import item_knn, pep, popularity, prune_and_retrain, run
     from rarefy.weights import Static
 
     if arm == "popularity":
         return {f"ndcg_{level}": popularity(shared)["ndcg@20"] for level in LEVELS}
+    if arm == "ItemKNN":
+        return {f"ndcg_{level}": item_knn(shared)["ndcg@20"] for level in LEVELS}
     if arm == "dense":
         dense = run(shared, trial)
         return {key: value for level in LEVELS for key, value in _quality(dense, level).items()}

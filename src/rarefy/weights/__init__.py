@@ -22,9 +22,11 @@ In training         ``finetune``       :func:`finetune` with masks held
                     ``learned_masks``  :class:`LearnedMasks`, :func:`prune_by_scores`
                     ``pep``            :class:`LearnedThresholds`: soft thresholds that are learned
                     ``iso_flop``       :func:`iso_flop`: larger, sparse, at the same cost
-                    ``iso_layers``     :class:`SparseParallel`, factorized, doped
+                    ``iso_layers``     :class:`SparseParallel`, factorized, doped, folded decay
 Searching           ``search``         :class:`RandomSearch`: the neutral baseline, its protocol
                     ``search_space``   :class:`NodeSpace`, :class:`WeightSpace`
+                    ``search_masks``   :func:`channel_space`, :func:`allocation_space`
+                    ``search_proxies``  :func:`synflow_proxy`, :func:`snip_proxy`: no loss, no data
                     ``subnetwork``     :func:`subnetwork`: hidden units left out by slicing
                     ``stacked``        :class:`StackedPerceptrons`: many networks in one batch
                     ``cells``          :class:`CellSpace`: what a search for cells chooses from
@@ -35,6 +37,7 @@ Which, and how far  ``compare``        :func:`compare`: methods, sparsities, and
                     ``curve``          :func:`sparsity_curve`: the essential range and its knee
                     ``monitor``        :class:`SparsificationMonitor`: when it emerges
 What it all means   ``diagnosis``      :func:`diagnose`: what the doctor says, and its parts
+                    ``spectral``       :func:`ramanujan_gap`: how well a mask connects
 Running it          ``convnet``        :func:`sparsify_for_inference`: fast on a CPU
                     ``sparse_embedding``    :class:`SparseEmbedding`: stored and scored sparse
                     ``sparse_recommender``  :class:`SparseRecommender`: fit, recommend, evaluate
@@ -69,6 +72,7 @@ from rarefy.weights.dass import CellSearch, Epoch, dass
 from rarefy.weights.diagnosis import (
     LESSONS,
     Ablation,
+    Amount,
     Claimed,
     Diagnosis,
     Finding,
@@ -77,19 +81,29 @@ from rarefy.weights.diagnosis import (
     Lesson,
     RunCard,
     SparsityTrace,
+    Stored,
     Taxonomy,
     audit,
+    calibration_error,
     comparable,
+    convert,
     dead_units,
     diagnose,
+    diagnose_run,
     diagnose_tensors,
     effective_masks,
+    evaluate_suite,
+    fast_gradient_sign,
     granularity,
+    layer_mean_density,
     layer_times,
     mask_ablation,
     mask_variant,
     matched_width,
+    read_runs,
     speedup,
+    storage,
+    trace_findings,
 )
 from rarefy.weights.dsl import DSL
 from rarefy.weights.dsnot import DSnoTResult, dsnot, random_swaps
@@ -123,6 +137,8 @@ from rarefy.weights.iso_layers import (
     SparseDoped,
     SparseFactorized,
     SparseParallel,
+    folded_decay,
+    folded_parameters,
 )
 from rarefy.weights.learned_masks import LearnedMask, LearnedMasks, prune_by_scores
 from rarefy.weights.macs import LayerMacs, count_macs
@@ -159,17 +175,28 @@ from rarefy.weights.search import (
     compare_to_random_search,
     mean_cross_entropy,
 )
+from rarefy.weights.search_masks import allocation_space, channel_space
+from rarefy.weights.search_proxies import (
+    Proxy,
+    gradient_norm_proxy,
+    mean_error,
+    snip_proxy,
+    synflow_proxy,
+    trained_proxy,
+)
 from rarefy.weights.search_space import NodeSpace, SearchSpace, WeightSpace
 from rarefy.weights.select import block_weights, input_axes, input_axis, select
 from rarefy.weights.sparse_embedding import SparseEmbedding
 from rarefy.weights.sparse_recommender import SparseRecommender
 from rarefy.weights.sparsegpt import SparseGPTResult, obs_factor, sparsegpt, sparsegpt_score
+from rarefy.weights.spectral import ramanujan_gap
 from rarefy.weights.stacked import StackedPerceptrons
 from rarefy.weights.subnetwork import Units, embed, perceptron, subnetwork, unit_masks
 from rarefy.weights.widen import widened
 
 __all__ = [
     "Ablation",
+    "Amount",
     "Attachment",
     "Backward",
     "BaselineComparison",
@@ -216,6 +243,7 @@ __all__ = [
     "NMTraining",
     "NodeSpace",
     "Point",
+    "Proxy",
     "PrunedLayer",
     "PrunedModel",
     "RandomSearch",
@@ -241,36 +269,47 @@ __all__ = [
     "SparsityTrace",
     "StackedPerceptrons",
     "Static",
+    "Stored",
     "Taxonomy",
     "Term",
     "Units",
     "Update",
     "WeightSpace",
+    "allocation_space",
     "attach",
     "audit",
     "block_mask",
     "block_weights",
     "build",
+    "calibration_error",
     "change_point",
+    "channel_space",
     "comparable",
     "compare",
     "compare_to_random_search",
+    "convert",
     "count_macs",
     "dass",
     "dead_units",
     "diagnose",
+    "diagnose_run",
     "diagnose_tensors",
     "drop_and_grow",
     "dsnot",
     "dynamic_callback",
     "effective_masks",
     "embed",
+    "evaluate_suite",
+    "fast_gradient_sign",
     "finetune",
     "fisher",
+    "folded_decay",
+    "folded_parameters",
     "from_ao",
     "from_torch_prune",
     "global_magnitude_mask",
     "gradient_norm",
+    "gradient_norm_proxy",
     "granularity",
     "grasp",
     "input_axes",
@@ -278,6 +317,7 @@ __all__ = [
     "is_nm",
     "iso_flop",
     "iterative_magnitude",
+    "layer_mean_density",
     "layer_times",
     "load_sparse",
     "load_sparse_masks",
@@ -290,6 +330,7 @@ __all__ = [
     "masked_weight",
     "matched_width",
     "mean_cross_entropy",
+    "mean_error",
     "nm_callback",
     "nm_compress",
     "nm_expand",
@@ -300,10 +341,12 @@ __all__ = [
     "perceptron",
     "prune_by_scores",
     "prune_lm",
+    "ramanujan_gap",
     "random",
     "random_mask",
     "random_masks",
     "random_swaps",
+    "read_runs",
     "save_dense",
     "save_pruned",
     "save_sparse",
@@ -311,6 +354,7 @@ __all__ = [
     "score_ratios",
     "select",
     "snip",
+    "snip_proxy",
     "sparsegpt",
     "sparsegpt_score",
     "sparsify_for_inference",
@@ -318,10 +362,14 @@ __all__ = [
     "sparsity_metadata",
     "speedup",
     "sr_ste",
+    "storage",
     "strip_state_dict",
     "subnetwork",
     "synflow",
     "synflow_masks",
+    "synflow_proxy",
+    "trace_findings",
+    "trained_proxy",
     "trainer_callback",
     "unit_masks",
     "walk_blocks",

@@ -50,8 +50,9 @@ class IsoFlop:
     model : nn.Module
         A changed copy, masks applied, to be trained from scratch.
     masks : Masks
-        Random, with exact counts; hold them with :func:`rarefy.weights.attach` or let them move
-        with :class:`rarefy.weights.DynamicMasks`.
+        Random, with exact counts; the paper's scaled initialisation is
+        :func:`rarefy.weights.scale_init_` with them. Hold them with :func:`rarefy.weights.attach`
+        or let them move with :class:`rarefy.weights.DynamicMasks`.
     macs, dense_macs : int
         Multiply-accumulates of one forward pass of ``inputs``: this model's, the dense model's.
     """
@@ -82,6 +83,7 @@ def iso_flop(
     widen: Chooser | None = None,
     match: Literal["network", "layer"] = "network",
     rule: Callable[..., dict[str, int]] = Uniform(),  # noqa: B008 - a frozen constant
+    avoid_dead: bool = False,
     **options: Any,
 ) -> IsoFlop:
     """Make a larger, sparse copy of a model at the same multiply-accumulates.
@@ -109,8 +111,12 @@ def iso_flop(
         layer keep as many weights as the dense layer had. The others do the latter anyhow.
     rule : allocation rule, default ``Uniform()``
         From :mod:`rarefy.budget`: how "network" spreads the budget over the sparse layers.
+    avoid_dead : bool, default False
+        Let every unit begin with a weight in and one out where the count is enough: at high
+        sparsity and small fan-in many would have none.
     **options
-        For the layers of the other families: ``norm=``, ``between=``, ``dense_expand=``.
+        For the layers of the other families: ``norm=``, ``between=``, ``dense_expand=``,
+        ``mask_low_rank=``.
 
     Returns
     -------
@@ -164,7 +170,7 @@ def iso_flop(
             if match == "layer"
             else _solved(copied, inputs, sparse, sum(dense.values()), rule, 1 - sparsity)
         )
-    masks = _random(copied, kept, generator)
+    masks = _random(copied, kept, generator, avoid_dead)
     masks.apply_(copied)
     macs = sum(row.sparse for row in count_macs(copied, inputs, masks))
     return IsoFlop(copied, masks, macs, sum(dense.values()))
@@ -249,12 +255,14 @@ def _solved(
     return rule(shapes, density=min(share, 1.0), cost=cost)
 
 
-def _random(model: nn.Module, kept: Mapping[str, int], generator: torch.Generator) -> Masks:
+def _random(
+    model: nn.Module, kept: Mapping[str, int], generator: torch.Generator, avoid_dead: bool
+) -> Masks:
     weights = dict(model.named_parameters())
     masks = {}
     for name, count in kept.items():
         weight = weights[name]
-        mask = random_mask(tuple(weight.shape), count, generator=generator)
+        mask = random_mask(tuple(weight.shape), count, generator=generator, avoid_dead=avoid_dead)
         masks[name] = mask.to(weight.device)
     return Masks(masks)
 

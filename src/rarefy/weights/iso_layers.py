@@ -11,7 +11,8 @@ are dense modules that say, in ``kept``, how many weights a mask must leave them
 
 Source: Thangarasa et al. 2024, "Sparse-IFT" (ICML, arXiv 2303.11525), and the authors' code.
 Departures: counts are exact where the paper's densities round; the branches of a parallel layer
-share one budget (they are one stacked layer); fresh weights are drawn as torch draws them.
+share one budget (they are one stacked layer); fresh weights are drawn as torch draws them; folded
+decay takes S + V U as one weight.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from rarefy.budget import Uniform
@@ -145,6 +147,21 @@ class SparseFactorized(nn.Module):
             shapes = {"reduce.weight": (inner, fan), "expand.weight": (outputs, inner)}
             self.kept = Uniform()(shapes, density=size / (inner * (fan + outputs)))
 
+    def folded(self) -> Tensor:
+        """Multiply the factors: the weight of the dense layer that a linear one amounts to.
+
+        Raises
+        ------
+        ValueError
+            If there is more than ``nn.Identity`` between the factors.
+        """
+        if not isinstance(self.between, nn.Identity):
+            raise ValueError(
+                f"only linear factors fold; between them is {type(self.between).__name__}: build "
+                "the layer with between=lambda _: nn.Identity()"
+            )
+        return _product(self.reduce, self.expand)
+
     def forward(self, x: Tensor) -> Tensor:
         """Compute ``V psi(U x)``."""
         return self.expand(self.between(self.reduce(x)))
@@ -158,6 +175,9 @@ class SparseDoped(nn.Module):
     layer : nn.Linear or nn.Conv2d
         The dense layer to replace.
     sparsity : float in (0, 1)
+    mask_low_rank : bool, default False
+        Make U and V as sparse as S is, as the authors' code does though not the paper; the layer
+        then costs less than the dense one.
 
     Attributes
     ----------
@@ -176,7 +196,7 @@ class SparseDoped(nn.Module):
     (16, {'sparse.weight': 2048})
     """
 
-    def __init__(self, layer: Layer, *, sparsity: float) -> None:
+    def __init__(self, layer: Layer, *, sparsity: float, mask_low_rank: bool = False) -> None:
         super().__init__()
         check_sparsity(sparsity)
         size, fan, outputs = _sizes(layer)
@@ -190,10 +210,74 @@ class SparseDoped(nn.Module):
         self.reduce = rebuilt(layer, _inputs(layer), rank, bias=False)
         self.expand = _pointwise(layer, rank, outputs, bias=False)
         self.kept = {"sparse.weight": size - rank * (fan + outputs)}
+        if mask_low_rank:
+            self.kept["reduce.weight"] = max(1, round((1 - sparsity) * rank * fan))
+            self.kept["expand.weight"] = max(1, round((1 - sparsity) * rank * outputs))
+
+    def folded(self) -> Tensor:
+        """Add up ``S + V U``: the weight of the dense layer that this one amounts to."""
+        return self.sparse.weight + _product(self.reduce, self.expand)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute ``S x + V U x``."""
         return self.sparse(x) + self.expand(self.reduce(x))
+
+
+def folded_decay(model: nn.Module) -> Tensor:
+    """Compute half the squared norms of the folded weights: weight decay of what layers amount to.
+
+    Ordinary decay pulls on U and V apart, which is a nuclear norm on their product. With this times
+    the rate added to the loss, the optimizer's own decay is for the others: see
+    :func:`folded_parameters`.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Its linear factorized and its doped layers count.
+
+    Returns
+    -------
+    Tensor, scalar
+
+    Raises
+    ------
+    ValueError
+        If the model has no such layer.
+
+    Examples
+    --------
+    >>> layer = SparseDoped(nn.Linear(8, 8), sparsity=0.5)
+    >>> bool(folded_decay(layer) == layer.folded().square().sum() / 2)
+    True
+    """
+    return torch.stack([layer.folded().square().sum() / 2 for layer in _linear(model)]).sum()
+
+
+def folded_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Find the parameters that :func:`folded_decay` covers: a group with ``weight_decay=0``.
+
+    Parameters and errors are those of :func:`folded_decay`.
+    """
+    names = ("sparse", "reduce", "expand")
+    return [getattr(m, n).weight for m in _linear(model) for n in names if hasattr(m, n)]
+
+
+def _linear(model: nn.Module) -> list[SparseFactorized | SparseDoped]:
+    found = [
+        m
+        for m in model.modules()
+        if isinstance(m, SparseDoped)
+        or (isinstance(m, SparseFactorized) and isinstance(m.between, nn.Identity))
+    ]
+    if not found:
+        raise ValueError("the model has no doped layer and no factorized one that is linear")
+    return found
+
+
+def _product(reduce: nn.Module, expand: nn.Module) -> Tensor:
+    """V U of a pair of layers, in the shape of the layer that it stands for."""
+    u, v = reduce.get_parameter("weight"), expand.get_parameter("weight")
+    return (v.flatten(1) @ u.flatten(1)).unflatten(1, u.shape[1:])
 
 
 def check_sparsity(sparsity: float) -> None:

@@ -1,9 +1,10 @@
 """Random masks: a budget says how many weights each tensor keeps, chance says which.
 
     |M_l| = k_l exactly,   positions uniform without replacement
+    or, with ``exact=False``, each entry on its own with probability k_l / N_l
 
 Source: Liu et al. 2022, "The unreasonable effectiveness of random pruning", and RigL's sampler.
-Departures: counts are exact, where the public code draws Bernoulli variables.
+Departures: counts are exact by default, where the public code draws Bernoulli variables.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ def random_masks(
     rule: Callable[..., dict[str, int]] = ErdosRenyiKernel(),  # noqa: B008 - a frozen constant
     generator: torch.Generator,
     avoid_dead: bool = False,
+    exact: bool = True,
 ) -> Masks:
     """Draw random masks for a whole model.
 
@@ -81,23 +83,35 @@ def random_masks(
     generator : torch.Generator
     avoid_dead : bool, default False
         As for :func:`random_mask`.
+    exact : bool, default True
+        ``False`` keeps each weight on its own with the probability that its tensor's count makes,
+        as the paper's code does: the counts are then right in expectation only, and a small layer
+        can come out empty.
 
     Returns
     -------
     Masks
-        With exactly ``round(density * numel)`` weights.
+        With exactly ``round(density * numel)`` weights, if exact.
+
+    Raises
+    ------
+    ValueError
+        If the density is out of range, or ``avoid_dead`` is asked for without ``exact``.
     """
+    if avoid_dead and not exact:
+        raise ValueError("avoid_dead wants counts that hold: it goes with exact=True only")
     density = check_density(density=density, sparsity=sparsity)
     tensors = select(weights) if isinstance(weights, nn.Module) else weights
     counts = rule({name: tuple(t.shape) for name, t in tensors.items()}, density=density)
-    return Masks(
-        {
-            name: random_mask(
-                tuple(t.shape), counts[name], generator=generator, avoid_dead=avoid_dead
-            ).to(t.device)
-            for name, t in tensors.items()
-        }
-    )
+    masks = {}
+    for name, tensor in tensors.items():
+        shape, k = tuple(tensor.shape), counts[name]
+        if exact:
+            mask = random_mask(shape, k, generator=generator, avoid_dead=avoid_dead)
+        else:
+            mask = torch.rand(shape, generator=generator) < k / max(tensor.numel(), 1)
+        masks[name] = mask.to(tensor.device)
+    return Masks(masks)
 
 
 def _living_first(order: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -2,8 +2,8 @@
 
     best = argmin_t J(theta_0 restricted to z_t),   z_1 .. z_T uniform
 
-``J`` is the cross-entropy of the untrained candidate on a search set. That search set must not be
-the test set.
+``J`` is the cross-entropy of the untrained candidate on a search set, or a proxy. The search set
+must not be the test set.
 
 Source: Rezsa Farahani 2024, "Random search as a baseline for sparse neural network architecture
 search" (arXiv 2403.08265). Departures: no public code is known, so objective, search set and
@@ -23,6 +23,7 @@ from torch.nn.functional import cross_entropy
 
 from rarefy.evidence.claims import Claim, Measurement, Measurements
 from rarefy.evidence.verdict import Judgement, judge
+from rarefy.weights.search_proxies import Proxy
 from rarefy.weights.search_space import C, SearchSpace
 
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -55,6 +56,9 @@ class RandomSearch(Generic[C]):
         :class:`rarefy.weights.NodeSpace`, :class:`rarefy.weights.WeightSpace`, or your own.
     objective : callable ``(outputs, y) -> (candidates,)``, default mean cross-entropy
         Lower is better.
+    proxy : Proxy, optional
+        Scores candidates in place of the objective, from more than their outputs:
+        :func:`rarefy.weights.synflow_proxy` and the others beside it.
     n_samples : int, default 1000
         Candidates, drawn with replacement.
     batch_size : int, default 32
@@ -96,6 +100,7 @@ class RandomSearch(Generic[C]):
         space: SearchSpace[C],
         *,
         objective: Objective = mean_cross_entropy,
+        proxy: Proxy | None = None,
         n_samples: int = 1000,
         batch_size: int = 32,
         generator: torch.Generator,
@@ -105,6 +110,7 @@ class RandomSearch(Generic[C]):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.space = space
         self.objective = objective
+        self.proxy = proxy
         self.n_samples = n_samples
         self.batch_size = batch_size
         self.generator = generator
@@ -142,7 +148,10 @@ class RandomSearch(Generic[C]):
             for start in range(0, self.n_samples, self.batch_size):
                 n = min(self.batch_size, self.n_samples - start)
                 candidates = self.space.sample(n, self.generator)
-                batch = self.objective(self.space.outputs(model, candidates, X), y)
+                if self.proxy is None:
+                    batch = self.objective(self.space.outputs(model, candidates, X), y)
+                else:
+                    batch = self.proxy(self.space, model, candidates, X, y)
                 self._check(batch, n)
                 best = int(batch.argmin())
                 if not scores or float(batch[best]) < self.best_score_:

@@ -133,7 +133,7 @@ def _not_finite(stored: Mapping[str, Tensor]) -> list[Finding]:
 def _leaks(
     model: nn.Module, masks: Masks, stored: Mapping[str, Tensor], inputs: Any
 ) -> list[Finding]:
-    leaked = {n: int(stored[n][~mask].count_nonzero()) for n, mask in masks.items()}
+    leaked = {n: int((stored[n].ne(0) & ~mask).count_nonzero()) for n, mask in masks.items()}
     leaked = {name: count for name, count in leaked.items() if count}
     if not leaked:
         return []
@@ -221,7 +221,7 @@ def _slots(
 
 
 def _stray_zeros(masks: Masks, stored: Mapping[str, Tensor]) -> list[Finding]:
-    strays = {name: int((stored[name] == 0)[mask].sum()) for name, mask in masks.items()}
+    strays = {n: int((stored[n].eq(0) & mask).count_nonzero()) for n, mask in masks.items()}
     total = sum(strays.values())
     if total <= 0.01 * masks.nnz:
         return []

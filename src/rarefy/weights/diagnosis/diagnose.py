@@ -28,6 +28,7 @@ from rarefy.weights.diagnosis.fair import RunCard, comparable
 from rarefy.weights.diagnosis.findings import Diagnosis, Finding, LayerHealth
 from rarefy.weights.diagnosis.latency import layer_times, speedup
 from rarefy.weights.diagnosis.reachability import effective_masks, stored_parameters
+from rarefy.weights.diagnosis.records import trace_findings
 from rarefy.weights.diagnosis.structure import dead_units, granularity
 from rarefy.weights.diagnosis.trace import SparsityTrace
 from rarefy.weights.macs import count_macs
@@ -69,9 +70,9 @@ def diagnose(
     claimed : Claimed, optional
         What is said about the model, to be checked. A speed-up is timed.
     trace : SparsityTrace, optional
-        Of the run that made it, to be classified.
+        Of the run that made it, to be classified and checked against the model.
     runs : sequence of RunCard, optional
-        Runs that are to be compared.
+        Runs that are to be compared; the first is the one that made the model.
 
     Returns
     -------
@@ -101,7 +102,7 @@ def diagnose(
     effective = None if inputs is None or tied else effective_masks(model, masks, inputs)
     axes = axes_of(model, masks)
     layers = _layers(masks, effective, axes)
-    found += structure_findings(masks, axes)
+    found += structure_findings(masks, axes, layers)
     if effective is not None:
         found += _path_findings(model, masks, effective, inputs)
     share = None
@@ -112,16 +113,53 @@ def diagnose(
         found += _operations(masks, masked)
     if claimed is not None and claimed.speedup is not None:
         found += _speed(weights, masks, axes, claimed.speedup)
-    taxonomy = None if trace is None else trace.classify()
-    found += comparable(runs)
+    made = diagnose_run(trace=trace, runs=runs, masks=masks)
     return Diagnosis(
-        findings=tuple(sorted(found, key=lambda finding: _RANK[finding.severity])),
+        findings=_ranked([*found, *made.findings]),
         layers=layers,
         density=densities(model, masks),
         effective_density=None if effective is None else effective.density(),
         macs_share=share,
-        taxonomy=taxonomy,
+        taxonomy=made.taxonomy,
     )
+
+
+def diagnose_run(
+    *,
+    trace: SparsityTrace | None = None,
+    runs: Sequence[RunCard] = (),
+    masks: Masks | None = None,
+) -> Diagnosis:
+    """Examine how a model was made, and what it is compared with; the model may be elsewhere.
+
+    Parameters
+    ----------
+    trace : SparsityTrace, optional
+    runs : sequence of RunCard, optional
+        To be compared; the first is the run that left the trace.
+    masks : Masks, optional
+        Of the model, which the trace should end at.
+
+    Returns
+    -------
+    Diagnosis
+        Of findings and, with a trace, the taxonomy.
+
+    Raises
+    ------
+    ValueError
+        If the trace is empty, or two runs have one name.
+
+    Examples
+    --------
+    >>> card = RunCard(name="RigL", data="d", split="s", metric="acc", steps=9, batch=1, seeds=1)
+    >>> [finding.code for finding in diagnose_run(runs=[card]).findings]
+    ['ONE_SEED']
+    """
+    found = comparable(runs)
+    if trace is not None:
+        found += trace_findings(trace, masks=masks, card=runs[0] if runs else None)
+    return Diagnosis(findings=_ranked(found), taxonomy=None if trace is None else trace.classify())
 
 
 def diagnose_tensors(
@@ -129,6 +167,8 @@ def diagnose_tensors(
     *,
     names: Collection[str] | None = None,
     claimed: Claimed | None = None,
+    trace: SparsityTrace | None = None,
+    runs: Sequence[RunCard] = (),
 ) -> Diagnosis:
     """Examine weights without their model: structure, empty layers and dead units only.
 
@@ -141,6 +181,8 @@ def diagnose_tensors(
         named as embeddings or positions.
     claimed : Claimed, optional
         Its density and pattern are checked; a speed-up needs the model.
+    trace, runs
+        As for :func:`diagnose`.
 
     Returns
     -------
@@ -164,20 +206,25 @@ def diagnose_tensors(
     found = [
         Finding("NOT_FINITE", "error", 9, "weights are NaN or infinite", layer=name) for name in bad
     ]
-    found += structure_findings(masks, {})
+    layers = _layers(masks, None, {})
+    found += structure_findings(masks, {}, layers)
     total = sum(tensor.numel() for tensor in tensors.values())
     shares = {"prunable": masks.density(), "all": 1 - (masks.numel - masks.nnz) / total}
     claimed = claimed or Claimed()
     found += denominator_findings(shares, claimed.density)
     found += pattern_findings(masks, {}, claimed.pattern)
+    made = diagnose_run(trace=trace, runs=runs, masks=masks)
     return Diagnosis(
-        findings=tuple(sorted(found, key=lambda finding: _RANK[finding.severity])),
-        layers=_layers(masks, None, {}),
+        findings=_ranked([*found, *made.findings]),
+        layers=layers,
         density=shares,
+        taxonomy=made.taxonomy,
     )
 
 
-def structure_findings(masks: Masks, axes: Mapping[str, int]) -> list[Finding]:
+def structure_findings(
+    masks: Masks, axes: Mapping[str, int], layers: Sequence[LayerHealth]
+) -> list[Finding]:
     """Find empty layers, dead units, and masks that save nothing on ordinary kernels."""
     found = []
     if masks.density() == 1:
@@ -201,7 +248,7 @@ def structure_findings(masks: Masks, axes: Mapping[str, int]) -> list[Finding]:
                     evidence={"outputs": outputs, "inputs": inputs},
                 )
             )
-    loose = [n for n, m in masks.items() if granularity(m, axis=axes.get(n, 1)) == "unstructured"]
+    loose = [layer.name for layer in layers if layer.granularity == "unstructured"]
     if loose:
         words = (
             f"{len(loose)} of {len(masks)} layers are unstructured: no faster and no smaller in "
@@ -294,6 +341,10 @@ def _speed(
     )
     evidence = {"claimed": said, "measured": measured}
     return [Finding("SPEEDUP", "error", 2, words, evidence=evidence)]
+
+
+def _ranked(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda finding: _RANK[finding.severity]))
 
 
 def _is_matrix(name: str, tensor: Tensor) -> bool:

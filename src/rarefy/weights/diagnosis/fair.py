@@ -42,6 +42,14 @@ class RunCard:
     selected_on : {"nothing", "train", "validation", "test"}, default "nothing"
         What the reported checkpoint or setting was chosen on.
     augmentation : str, default ""
+        Of the data.
+    schedule : str, default ""
+        Of the learning rate.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range or no number, or a choice is unknown.
     """
 
     name: str
@@ -58,6 +66,30 @@ class RunCard:
     tuned: int = 1
     selected_on: Literal["nothing", "train", "validation", "test"] = "nothing"
     augmentation: str = ""
+    schedule: str = ""
+
+    def __post_init__(self) -> None:
+        for field in ("name", "data", "split", "metric", "augmentation", "schedule"):
+            if not isinstance(getattr(self, field), str):
+                raise ValueError(f"{field} must be a string, got {getattr(self, field)!r}")
+        for field in ("steps", "batch", "pretrained_steps", "seeds", "tuned"):
+            count = getattr(self, field)
+            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+                raise ValueError(f"{field} must be a whole number from 0, got {count!r}")
+        for field in ("density", "peak_density"):
+            share = getattr(self, field)
+            if field == "peak_density" and share is None:
+                continue
+            if not isinstance(share, int | float) or not 0 <= share <= 1:  # also true for NaN
+                raise ValueError(f"{field} must be a number in [0, 1], got {share!r}")
+        for field, known in (
+            ("denominator", ("prunable", "all", "no_embedding")),
+            ("selected_on", ("nothing", "train", "validation", "test")),
+        ):
+            if getattr(self, field) not in known:
+                raise ValueError(
+                    f"{field} must be one of {', '.join(known)}, got {getattr(self, field)!r}"
+                )
 
     @property
     def peak(self) -> float:
@@ -74,6 +106,7 @@ _EQUAL: tuple[tuple[str, str, Severity, int, str], ...] = (
     ("steps", "UNEQUAL_STEPS", "error", 10, "they trained for unequal numbers of steps"),
     ("batch", "UNEQUAL_STEPS", "error", 10, "the batches differ in size"),
     ("augmentation", "UNEQUAL_DATA", "warn", 10, "the augmentations differ"),
+    ("schedule", "UNEQUAL_SCHEDULE", "warn", 10, "the learning rates have different schedules"),
     ("tuned", "UNEQUAL_TUNING", "warn", 10, "they were tuned unequally"),
 )
 
@@ -89,8 +122,8 @@ def comparable(runs: Sequence[RunCard]) -> list[Finding]:
     -------
     list of Finding
         Empty if nothing does. ``UNEQUAL_DATA``, ``UNEQUAL_METRIC``, ``UNEQUAL_STEPS``,
-        ``UNEQUAL_TUNING``, ``DENOMINATOR``, ``PRETRAINED``, ``PEAK_DENSITY``, ``ONE_SEED``,
-        ``FEW_SEEDS``, ``TEST_SELECTION``.
+        ``UNEQUAL_SCHEDULE``, ``UNEQUAL_TUNING``, ``DENOMINATOR``, ``PRETRAINED``,
+        ``PEAK_DENSITY``, ``ONE_SEED``, ``FEW_SEEDS``, ``TEST_SELECTION``.
 
     Raises
     ------
