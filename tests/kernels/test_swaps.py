@@ -49,9 +49,7 @@ def test_threads_do_not_change_anything():
 def quadratic(rng, rows, columns):
     """A squared error of small integers: exact arithmetic, many ties."""
     inputs = rng.integers(-2, 3, (columns + 2, columns)).astype(np.float32)
-    return Quadratic(
-        rng.integers(-3, 4, (rows, columns)).astype(np.float32), (inputs.T @ inputs)
-    )
+    return Quadratic(rng.integers(-3, 4, (rows, columns)).astype(np.float32), (inputs.T @ inputs))
 
 
 def errors(error, mask):

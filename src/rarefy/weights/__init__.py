@@ -12,7 +12,7 @@ After training      ``calibrate``      :class:`LayerStats`, :func:`walk_blocks`
                     ``sparsegpt``      :func:`sparsegpt`
                     ``dsnot``          :func:`dsnot`
                     ``prune_lm``       :func:`prune_lm`: the three above, and Wanda, on a model
-                    ``gram_swaps``     :func:`gram_swaps`: DSnoT's yardstick, by the output error itself
+                    ``gram_swaps``     :func:`gram_swaps`: DSnoT's yardstick, slower
 In training         ``finetune``       :func:`finetune` with masks held
                     ``low_rank``       :func:`low_rank`: LoRA, within the mask
                     ``imp``            :func:`iterative_magnitude`: lottery tickets

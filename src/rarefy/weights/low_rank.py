@@ -171,9 +171,7 @@ def low_rank(
         prefix, _, attribute = name.rpartition(".")
         module = model.get_submodule(prefix)
         mask = None if masks is None else masks.get(name)
-        low = LowRank(
-            getattr(module, attribute), mask, rank=rank, alpha=alpha, generator=generator
-        )
+        low = LowRank(getattr(module, attribute), mask, rank=rank, alpha=alpha, generator=generator)
         # unsafe: skips a trial run that only checks what LowRank guarantees.
         parametrize.register_parametrization(module, attribute, low, unsafe=True)
     return Adapters(model, tuple(chosen), trained)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarefy.kernels.cpu._threads import side_by_side, thread_count
-from rarefy.kernels.cpu.swaps import Floats, Quadratic, swap_change, swap_pull
+from rarefy.kernels.cpu.swaps import Floats, Quadratic, swap_pull
 
 
 class Improved(NamedTuple):
@@ -114,21 +114,33 @@ def _best_swaps(
     swaps: NDArray[np.int64],
 ) -> None:
     columns = mask.shape[1]
+    # Kept entries side by side: their places, weights, and what dropping each alone would add.
+    places = np.empty(columns, np.int64)
+    weights, added = np.empty(columns), np.empty(columns)
     for row in range(start, stop):
         w, u, kept = weight[row], pull[row], mask[row]
         for _ in range(cycles):
+            n = 0
+            for s in range(columns):
+                if kept[s]:
+                    places[n], weights[n] = s, w[s]
+                    added[n] = weights[n] * (2 * u[s] + weights[n] * gram[s, s])
+                    n += 1
             revived = dropped = -1
-            best = 0.0
+            best, first, last = 0.0, 0, n
             for r in range(columns):
                 if kept[r]:
                     continue
-                first = r - r % group if group else 0
-                last = first + group if group else columns
-                for s in range(first, last):
-                    if kept[s]:
-                        change = swap_change(w, u, gram, r, s)
-                        if change < best:
-                            revived, dropped, best = r, s, change
+                if group:
+                    begin = r - r % group
+                    first = np.searchsorted(places[:n], begin)
+                    last = np.searchsorted(places[:n], begin + group)
+                back = np.float64(w[r])
+                saved = back * (2 * u[r] - back * gram[r, r])
+                for k in range(first, last):
+                    change = added[k] - saved - 2 * back * weights[k] * gram[r, places[k]]
+                    if change < best:
+                        revived, dropped, best = r, places[k], change
             if revived < 0:
                 break
             swap_pull(w, u, gram, revived, dropped)

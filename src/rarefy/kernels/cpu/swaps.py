@@ -6,9 +6,10 @@ pruned entry and drop the kept entry that bring e towards zero by the caller's t
     e <- e + c[dropped] - c[revived]
 
 A swap may also be asked to lower a squared error d G d', d the pruned entries' weights; one that
-does not is passed over. This is the inner loop of DSnoT (Zhang et al. 2024, section 3). Only the first ``cycles`` entries
-of each ranking can ever be used, so they are found in one scan with a short sorted list, where
-the plain twin sorts whole rows. Ties in a ranking go to the lowest index in both.
+does not is passed over. This is the inner loop of DSnoT (Zhang et al. 2024, section 3). Only the
+first ``cycles`` entries of each ranking can ever be used, so they are found in one scan with a
+short sorted list, where the plain twin sorts whole rows. Ties in a ranking go to the lowest index
+in both.
 
 Departures: none from the method; lists end instead of wrapping round (a row then stops).
 """
