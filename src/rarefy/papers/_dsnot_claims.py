@@ -1,9 +1,9 @@
 """What paper 33, DSnoT, says, as its method card asks to have it judged.
 
 c1 perplexity falls, c2 the gain grows with sparsity, c3 N:M patterns, c4 the cost, c5 each part of
-the method against its absence, c6 against fine-tuning and LoRA. Beyond the paper, c5-mse and c5-gram
-ask whether the layer's squared output error is the better guide. For SparseGPT the card expects no gain at
-this size; the paper's own claim is judged all the same.
+the method against its absence, c6 against fine-tuning and LoRA. Beyond the paper, c5-mse and
+c5-gram ask whether the layer's squared output error is the better guide. For SparseGPT the card
+expects no gain at this size; the paper's own claim is judged all the same.
 """
 
 from __future__ import annotations
