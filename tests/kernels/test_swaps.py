@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rarefy.kernels.cpu.swaps import swap_rows, swap_rows_reference
+from rarefy.kernels.cpu.swaps import Quadratic, swap_rows, swap_rows_reference
 
 
 @settings(max_examples=60, deadline=None)
@@ -44,3 +44,33 @@ def test_threads_do_not_change_anything():
     )
     assert one.swaps.sum() > 0
     assert all(np.array_equal(a, b) for a, b in zip(one, three, strict=True))
+
+
+def quadratic(rng, rows, columns):
+    """A squared error of small integers: exact arithmetic, many ties."""
+    inputs = rng.integers(-2, 3, (columns + 2, columns)).astype(np.float32)
+    return Quadratic(rng.integers(-3, 4, (rows, columns)).astype(np.float32), (inputs.T @ inputs))
+
+
+def errors(error, mask):
+    lost = np.where(mask, 0, error.weight).astype(np.float64)
+    return np.einsum("ri,ij,rj->r", lost, error.gram, lost)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 5), st.booleans(), st.booleans())
+def test_swaps_that_must_lower_a_squared_error(seed, cycles, same_sign, grouped):
+    rng = np.random.default_rng(seed)
+    shape = (4, 12)
+    c, grow, score = (rng.integers(-3, 4, shape).astype(np.float32) for _ in range(3))
+    mask = rng.random(shape) < 0.5
+    error = quadratic(rng, *shape)
+    options = {"cycles": cycles, "same_sign": same_sign, "group": 4 if grouped else 0}
+    args = (c, grow, score, mask, np.full(4, 0.5))
+    fast = swap_rows(*args, **options, falling=error)
+    plain = swap_rows_reference(*args, **options, falling=error)
+    for a, b in zip(fast, plain, strict=True):
+        assert np.array_equal(a, b)
+    before, after = errors(error, mask), errors(error, fast.mask)
+    assert (after[fast.swaps > 0] < before[fast.swaps > 0]).all()
+    assert (fast.mask == mask).all(1)[fast.swaps == 0].all()

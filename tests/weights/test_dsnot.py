@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from rarefy.operators import NM
-from rarefy.weights import LayerStats, dsnot, random_swaps, wanda
+from rarefy.weights import LayerStats, dsnot, gram_swaps, output_error, random_swaps, wanda
 from rarefy.weights.from_scores import pattern_mask, row_mask
 
 
@@ -188,8 +188,89 @@ def test_random_swaps_are_as_many_and_worse(pattern):
     assert control.error_after.abs().mean() > guided.error_after.abs().mean()
 
 
+def row_errors(weight, mask, x):
+    """Squared output errors from the inputs themselves."""
+    return ((weight.masked_fill(mask, 0)) @ x.flatten(0, 1).T).double().square().sum(1)
+
+
+def correlated(outputs=40, inputs=32):
+    """A layer whose inputs go together, so that the mean says little about the square."""
+    g = torch.Generator().manual_seed(3)
+    x = torch.randn(6, 40, inputs, generator=g) @ torch.randn(inputs, inputs, generator=g) + 1
+    stats = LayerStats(inputs, gram=True)
+    stats.update(x)
+    weight = torch.randn(outputs, inputs, generator=g)
+    return weight, row_mask(wanda(weight, stats.norm), density=0.4), stats, x
+
+
+@pytest.mark.parametrize("same_sign", [False, True])
+def test_accepted_swaps_never_raise_a_rows_squared_error(same_sign):
+    weight, mask, stats, x = correlated()
+    options = {"max_cycles": 20, "same_sign": same_sign}
+    always = dsnot(weight, mask, stats, **options)
+    found = dsnot(weight, mask, stats, accept="if_mse_drops", **options)
+    before, after = (row_errors(weight, m, x) for m in (mask, found.mask))
+    changed = found.swaps > 0
+    assert changed.any()
+    assert (after[changed] < before[changed]).all()
+    assert torch.equal(after[~changed], before[~changed])
+    assert torch.equal(found.mask.sum(1), mask.sum(1))
+    # Without the test some rows do get worse: it has something to refuse.
+    assert (row_errors(weight, always.mask, x) > before).any()
+
+
+@pytest.mark.parametrize("pattern", [None, NM(2, 4)])
+def test_gram_swaps_end_where_no_swap_helps(pattern):
+    weight, mask, stats, x = correlated(outputs=5, inputs=16)
+    if pattern is not None:
+        mask = pattern_mask(weight.abs(), pattern)
+    found = gram_swaps(weight, mask, stats, pattern=pattern, max_cycles=100)
+    assert torch.equal(found.mask.sum(1), mask.sum(1))
+    if pattern is not None:
+        assert (found.mask.view(5, -1, 4).sum(-1) == 2).all()
+    after = row_errors(weight, found.mask, x)
+    assert (after <= row_errors(weight, mask, x)).all() and found.swaps.sum() > 0
+    for i, kept in enumerate(found.mask):
+        for r in (~kept).nonzero().flatten():
+            for s in kept.nonzero().flatten():
+                if pattern is None or r // 4 == s // 4:
+                    other = found.mask.clone()
+                    other[i, r], other[i, s] = True, False
+                    assert row_errors(weight, other, x)[i] >= after[i] * (1 - 1e-5)
+
+
+def test_gram_swaps_beat_dsnot_on_the_error_they_are_about():
+    weight, mask, stats, _ = correlated(outputs=60, inputs=64)
+    lost = {
+        name: output_error(weight, weight * found.mask, stats)
+        for name, found in (
+            ("dsnot", dsnot(weight, mask, stats)),
+            ("accepted", dsnot(weight, mask, stats, accept="if_mse_drops")),
+            ("one swap", gram_swaps(weight, mask, stats, max_cycles=1)),
+            ("gram", gram_swaps(weight, mask, stats)),
+        )
+    }
+    assert lost["gram"] < lost["one swap"] < min(lost["dsnot"], lost["accepted"])
+    recomputed = (weight * stats.mean_sum).double().masked_fill(mask, 0).sum(1)
+    unchanged = gram_swaps(weight, mask, stats, max_cycles=0)
+    assert torch.equal(unchanged.mask, mask)
+    assert torch.allclose(unchanged.error_after, recomputed, rtol=1e-5, atol=1e-5)
+
+
 def test_bad_input():
     weight, mask, stats = layer()
+    with pytest.raises(ValueError, match="accept must be"):
+        dsnot(weight, mask, stats, accept="sometimes")
+    without = LayerStats(32)
+    without.update(torch.ones(1, 2, 32))
+    with pytest.raises(ValueError, match="no Gram matrix"):
+        dsnot(weight, mask, without, accept="if_mse_drops")
+    with pytest.raises(ValueError, match="no Gram matrix"):
+        gram_swaps(weight, mask, without)
+    with pytest.raises(ValueError, match=r"mask must be boolean .*\(20, 32\)"):
+        gram_swaps(weight, mask[:3], stats)
+    with pytest.raises(ValueError, match="2:5 does not fit"):
+        gram_swaps(weight, mask, stats, pattern=NM(2, 5))
     with pytest.raises(ValueError, match=r"mask must be boolean .*\(20, 32\)"):
         dsnot(weight, mask[:3], stats)
     with pytest.raises(ValueError, match="grow must be"):

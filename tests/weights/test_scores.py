@@ -1,4 +1,5 @@
 import copy
+import itertools
 import math
 
 import pytest
@@ -170,6 +171,46 @@ def test_global_magnitude_without_copies_is_the_same_mask(dtype, generator):
     assert sum(quick.difference(mask_from_scores(magnitude(weights), sparsity=0.37)).values()) == 0
     with pytest.raises(ValueError, match="NaN"):
         global_magnitude_mask({"w": torch.tensor([[math.nan, 1.0]])}, sparsity=0.5)
+
+
+@pytest.mark.parametrize("min_density", [0.0, 0.2, 0.5])
+@pytest.mark.parametrize("by_magnitude", [False, True])
+def test_least_densities_against_every_choice(min_density, by_magnitude, generator):
+    weights = {
+        "large": 5 + torch.rand(2, 3, generator=generator),
+        "small": torch.randn(1, 4, generator=generator),
+        "tiny": 0.01 * torch.randn(2, 1, generator=generator),
+    }
+    scores = magnitude(weights) if by_magnitude else weights
+    flat = torch.cat([s.flatten() for s in scores.values()]).tolist()
+    owner = [name for name, s in scores.items() for _ in range(s.numel())]
+    least = {name: math.ceil(min_density * s.numel()) for name, s in scores.items()}
+    allowed = [
+        chosen
+        for chosen in itertools.combinations(range(12), 6)
+        if all(sum(owner[i] == name for i in chosen) >= n for name, n in least.items())
+    ]
+    best = max(allowed, key=lambda chosen: sum(flat[i] for i in chosen))
+    masks = (
+        global_magnitude_mask(weights, density=0.5, min_density=min_density)
+        if by_magnitude
+        else mask_from_scores(scores, density=0.5, min_density=min_density)
+    )
+    kept = torch.cat([m.flatten() for m in masks.values()]).nonzero().flatten().tolist()
+    assert kept == list(best)
+    assert all(masks.density(name) >= min_density for name in masks)
+
+
+def test_least_densities_that_cannot_be():
+    weights = {"a": torch.rand(2, 5), "b": torch.rand(1, 5)}
+    with pytest.raises(ValueError, match="asks for 8 weights in all, but the density leaves 6"):
+        global_magnitude_mask(weights, density=0.4, min_density=0.5)
+    for wrong in (-0.1, 1.5, math.nan):
+        with pytest.raises(ValueError, match="min_density must lie between 0 and 1"):
+            mask_from_scores(weights, density=0.4, min_density=wrong)
+    for other in ({"density": 0.4, "scope": "layer"}, {"pattern": NM(2, 5)}):
+        with pytest.raises(ValueError, match="min_density=0.1 is for scope 'global'"):
+            mask_from_scores(weights, min_density=0.1, **other)
 
 
 def test_layer_and_row_scopes(generator):

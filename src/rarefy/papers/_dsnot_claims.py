@@ -1,8 +1,9 @@
 """What paper 33, DSnoT, says, as its method card asks to have it judged.
 
 c1 perplexity falls, c2 the gain grows with sparsity, c3 N:M patterns, c4 the cost, c5 each part of
-the method against its absence, c6 against fine-tuning. For SparseGPT the card expects no gain at
-this size; the paper's own claim is judged all the same.
+the method against its absence, c6 against fine-tuning and LoRA. Beyond the paper, c5-mse and
+c5-gram ask whether the layer's squared output error is the better guide. For SparseGPT the card
+expects no gain at this size; the paper's own claim is judged all the same.
 """
 
 from __future__ import annotations
@@ -159,6 +160,18 @@ def dsnot_claims() -> tuple[Claim, ...]:
             "wanda+dsnot, 1 cycle",
         ),
         (
+            "mse",
+            "Passing over swaps that raise a row's squared error helps (Wanda, 80 %).",
+            "wanda+dsnot, if the square falls",
+            "wanda+dsnot",
+        ),
+        (
+            "gram",
+            "Swaps by the exact squared error beat DSnoT's criterion (Wanda, 80 %).",
+            "wanda+gram swaps",
+            "wanda+dsnot",
+        ),
+        (
             "samples",
             "More calibration text helps (Wanda, 80 %).",
             "wanda+dsnot",
@@ -166,15 +179,30 @@ def dsnot_claims() -> tuple[Claim, ...]:
         ),
     ):
         claims.append(lower(f"c5-{id_}", text, "log_ppl_80", arm, versus))
-    claims.append(
+    claims += [
         lower(
-            "c6",
-            "At 50 %, DSnoT comes as close to fine-tuning as in the paper (4.4 % in perplexity).",
+            f"c5-threshold-{factor}",
+            f"The released threshold does no worse than {factor} times it (to 1 %; Wanda, 80 %).",
+            "log_ppl_80",
+            "wanda+dsnot",
+            f"wanda+dsnot, threshold x {factor}",
+            margin=-math.log(1.01),
+        )
+        for factor in (100, 1000)
+    ]
+    claims += [
+        lower(
+            id_,
+            f"At 50 %, DSnoT comes as close to {peer} as in the paper (4.4 % in perplexity).",
             "log_ppl_50",
             "wanda+dsnot",
-            "wanda+fine-tuning",
+            arm,
             margin=-math.log(7.1 / 6.8),
             paper="about 7.1 against 6.8 to 7.1, LLaMA-7B",
         )
-    )
+        for id_, peer, arm in (
+            ("c6", "fine-tuning", "wanda+fine-tuning"),
+            ("c6-lora", "LoRA", "wanda+LoRA"),
+        )
+    ]
     return tuple(claims)

@@ -31,19 +31,22 @@ SPARSITIES = ("50", "60", "70", "80")
 LEVELS = SPARSITIES + PATTERNS
 CALIBRATION_TOKENS = 128
 
+# The best of 1e-3 to 2e-2 at seed 102: so few steps, from a correction of zero, want large ones.
+LORA_RATE = 1e-2
+
 
 class Variant(NamedTuple):
-    """One way to prune: a start, options of DSnoT (``None``: no repair), and at which levels."""
+    """One way to prune: a start, a repair with options of DSnoT (``None``: none), its levels."""
 
     start: Literal["magnitude", "wanda", "sparsegpt"]
     dsnot: Mapping[str, Any] | None = None
     levels: tuple[str, ...] = LEVELS
     layers: Literal["all", "attention"] = "all"
     scope: Literal["row", "layer"] = "row"
-    random: bool = False
+    swaps: Literal["dsnot", "random", "gram"] = "dsnot"
     dense_sparsegpt: bool = False
     calibration: float = 1.0
-    finetuned: bool = False
+    trained: Literal["all", "low rank"] | None = None
 
 
 # What the authors' program runs by default: no guard, 50 cycles whatever the width, a threshold
@@ -65,16 +68,21 @@ VARIANTS = {
     "magnitude+dsnot, as released": Variant("magnitude", RELEASED, ENDS, "attention"),
     "wanda+dsnot, as released": Variant("wanda", RELEASED, ENDS, "attention"),
     "sparsegpt+dsnot, as released": Variant("sparsegpt", RELEASED, ENDS, "attention"),
-    "magnitude+random swaps": Variant("magnitude", {}, ("80",), random=True),
-    "wanda+random swaps": Variant("wanda", {}, ("80",), random=True),
+    "magnitude+random swaps": Variant("magnitude", {}, ("80",), swaps="random"),
+    "wanda+random swaps": Variant("wanda", {}, ("80",), swaps="random"),
     "magnitude+dsnot, gamma 0": Variant("magnitude", {"var_power": 0.0}, ("80",)),
     "wanda+dsnot, gamma 0": Variant("wanda", {"var_power": 0.0}, ("80",)),
     "wanda+dsnot, grow by |C|": Variant("wanda", {"grow": "magnitude"}, ("80",)),
     "wanda+dsnot, prune by |W|": Variant("wanda", {"prune": "magnitude"}, ("80",)),
     "wanda+dsnot, 1 cycle": Variant("wanda", {"max_cycles": 1}, ("80",)),
     "wanda+dsnot, 50 cycles": Variant("wanda", {"max_cycles": 50}, ("80",)),
+    "wanda+dsnot, threshold x 100": Variant("wanda", {"threshold": 10.0}, ("80",)),
+    "wanda+dsnot, threshold x 1000": Variant("wanda", {"threshold": 100.0}, ("80",)),
+    "wanda+dsnot, if the square falls": Variant("wanda", {"accept": "if_mse_drops"}, ("80",)),
+    "wanda+gram swaps": Variant("wanda", {"max_cycles": 5}, ("80",), swaps="gram"),
     "wanda+dsnot, 1/4 of the text": Variant("wanda", {}, ("80",), calibration=0.25),
-    "wanda+fine-tuning": Variant("wanda", levels=("50",), finetuned=True),
+    "wanda+fine-tuning": Variant("wanda", levels=("50",), trained="all"),
+    "wanda+LoRA": Variant("wanda", levels=("50",), trained="low rank"),
 }
 
 # One large layer of random weights, for the clock.
@@ -223,7 +231,9 @@ def _prune(
         block_weights,
         dsnot,
         finetune,
+        gram_swaps,
         input_axes,
+        low_rank,
         magnitude,
         mask_from_scores,
         prune_lm,
@@ -245,10 +255,13 @@ def _prune(
         masks.apply_(model)
         return masks
     refine = None
-    if variant.random:
-        refine = partial(random_swaps, generator=trial.generator(), **(variant.dsnot or {}))
-    elif variant.dsnot is not None:
-        refine = partial(dsnot, **variant.dsnot)
+    if variant.dsnot is not None:
+        by = {
+            "dsnot": dsnot,
+            "random": partial(random_swaps, generator=trial.generator()),
+            "gram": gram_swaps,
+        }[variant.swaps]
+        refine = partial(by, **variant.dsnot)
     windows = shared.calibration[: math.ceil(len(shared.calibration) * variant.calibration)]
     masks = prune_lm(
         model,
@@ -260,10 +273,19 @@ def _prune(
         batch=16,
         **budget,
     ).masks
-    if variant.finetuned:
-        epochs = trial.pick(smoke=1, default=2, full=10)
-        batches = [batch for _ in range(epochs) for batch in windows.to(trial.device).split(4)]
-        finetune(model, batches, lambda m, ids: m(input_ids=ids, labels=ids).loss, masks=masks)
+    if variant.trained is None:
+        return masks
+    epochs = trial.pick(smoke=1, default=2, full=10)
+    batches = [batch for _ in range(epochs) for batch in windows.to(trial.device).split(4)]
+
+    def loss(model: torch.nn.Module, ids: Tensor) -> Tensor:
+        return model(input_ids=ids, labels=ids).loss
+
+    if variant.trained == "all":
+        finetune(model, batches, loss, masks=masks)
+    else:
+        with low_rank(model, masks=masks, generator=trial.generator()):
+            finetune(model, batches, loss, lr=LORA_RATE)
     return masks
 
 

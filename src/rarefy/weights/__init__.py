@@ -12,7 +12,9 @@ After training      ``calibrate``      :class:`LayerStats`, :func:`walk_blocks`
                     ``sparsegpt``      :func:`sparsegpt`
                     ``dsnot``          :func:`dsnot`
                     ``prune_lm``       :func:`prune_lm`: the three above, and Wanda, on a model
+                    ``gram_swaps``     :func:`gram_swaps`: DSnoT's yardstick, slower
 In training         ``finetune``       :func:`finetune` with masks held
+                    ``low_rank``       :func:`low_rank`: LoRA, within the mask
                     ``imp``            :func:`iterative_magnitude`: lottery tickets
                     ``dynamic``        :class:`DynamicMasks`: SET, RigL, gradual magnitude
                     ``dsl``            :class:`DSL`: embedding tables, the budget kept
@@ -130,6 +132,7 @@ from rarefy.weights.finetune import finetune, trainer_callback
 from rarefy.weights.from_scores import global_magnitude_mask, mask_from_scores
 from rarefy.weights.genotype import DARTS_OPS, Genotype, Term
 from rarefy.weights.gradient_flow import GradientFlow, GradientRecord
+from rarefy.weights.gram_swaps import gram_swaps
 from rarefy.weights.imp import iterative_magnitude
 from rarefy.weights.iso_flop import IsoFlop, iso_flop
 from rarefy.weights.iso_layers import (
@@ -141,6 +144,7 @@ from rarefy.weights.iso_layers import (
     folded_parameters,
 )
 from rarefy.weights.learned_masks import LearnedMask, LearnedMasks, prune_by_scores
+from rarefy.weights.low_rank import Adapters, LowRank, low_rank
 from rarefy.weights.macs import LayerMacs, count_macs
 from rarefy.weights.masks import LayerDensity, Masks, Similarity, mask_similarity
 from rarefy.weights.monitor import ChangePoint, SparsificationMonitor, change_point
@@ -196,6 +200,7 @@ from rarefy.weights.widen import widened
 
 __all__ = [
     "Ablation",
+    "Adapters",
     "Amount",
     "Attachment",
     "Backward",
@@ -234,6 +239,7 @@ __all__ = [
     "LearnedMasks",
     "LearnedThresholds",
     "Lesson",
+    "LowRank",
     "MASKED",
     "MaskedWeight",
     "Masks",
@@ -310,6 +316,7 @@ __all__ = [
     "global_magnitude_mask",
     "gradient_norm",
     "gradient_norm_proxy",
+    "gram_swaps",
     "granularity",
     "grasp",
     "input_axes",
@@ -321,6 +328,7 @@ __all__ = [
     "layer_times",
     "load_sparse",
     "load_sparse_masks",
+    "low_rank",
     "magnitude",
     "mask_ablation",
     "mask_from_scores",

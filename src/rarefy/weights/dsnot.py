@@ -69,6 +69,7 @@ def dsnot(
     threshold_mode: Literal["scaled", "released", "relative"] = "scaled",
     var_power: float = 1.0,
     same_sign: bool | None = None,
+    accept: Literal["always", "if_mse_drops"] = "always",
     grow: Literal["contribution", "magnitude", "random"] = "contribution",
     prune: Literal["wanda", "magnitude", "random"] = "wanda",
     generator: torch.Generator | None = None,
@@ -100,6 +101,10 @@ def dsnot(
     same_sign : bool, optional
         Stop before a swap that turns ``eps`` to the other sign. By default on for patterns, as
         released, and for fewer than 2,048 inputs.
+    accept : {"always", "if_mse_drops"}, default "always"
+        ``"if_mse_drops"`` passes over a swap that would not lower the squared output error
+        ``||(W - W m) X||^2`` of its row: a smaller mean error can hide a larger one. It needs the
+        Gram matrix of ``stats``. Not in the paper.
     grow, prune : str
         Ablations of the two criteria: grow by ``|C|`` whatever its sign or at random; prune by
         magnitude or at random.
@@ -114,7 +119,8 @@ def dsnot(
     Raises
     ------
     ValueError
-        If shapes do not match, a choice is unknown, or a random one has no generator.
+        If shapes do not match, a choice is unknown, a random one has no generator, or ``accept``
+        asks for a Gram matrix that was not gathered.
 
     Examples
     --------
@@ -125,13 +131,9 @@ def dsnot(
     tensor([[False, False,  True,  True]])
     """
     # Numba takes most of a second to import; only this method pays for it.
-    from rarefy.kernels.cpu.swaps import swap_rows
+    from rarefy.kernels.cpu.swaps import Quadratic, swap_rows
 
-    if mask.shape != weight.shape or mask.dtype != torch.bool:
-        raise ValueError(
-            f"mask must be boolean of the weight's shape {tuple(weight.shape)}, "
-            f"got {mask.dtype} of {tuple(mask.shape)}"
-        )
+    check_mask(weight, mask)
     inputs = weight.shape[1]
     narrow = inputs < NARROW
     if pattern is not None:
@@ -140,6 +142,8 @@ def dsnot(
         cycles = max(1, round(50 * inputs / 4096)) if narrow else 50
     else:
         cycles = max_cycles
+    if accept not in ("always", "if_mse_drops"):
+        raise ValueError(f"accept must be 'always' or 'if_mse_drops', got {accept!r}")
     if same_sign is None:
         same_sign = narrow or pattern is not None
     dense = weight.detach().cpu().float()
@@ -157,6 +161,9 @@ def dsnot(
         same_sign=same_sign,
         signed=grow == "contribution",
         group=0 if pattern is None else pattern.m,
+        falling=None
+        if accept == "always"
+        else Quadratic(dense.contiguous().numpy(), stats.gram.cpu().numpy()),
         threads=min(torch.get_num_threads(), len(dense)) or 1,
     )
     return DSnoTResult(*(torch.from_numpy(part).to(weight.device) for part in swapped))
@@ -197,6 +204,15 @@ def random_swaps(
     return DSnoTResult(
         new.to(mask.device), guided.error_before, error.to(mask.device), guided.swaps
     )
+
+
+def check_mask(weight: Tensor, mask: Tensor) -> None:
+    """Refuse a mask that is not boolean or not of the weight's shape."""
+    if mask.shape != weight.shape or mask.dtype != torch.bool:
+        raise ValueError(
+            f"mask must be boolean of the weight's shape {tuple(weight.shape)}, "
+            f"got {mask.dtype} of {tuple(mask.shape)}"
+        )
 
 
 def _swap_in_groups(new: Tensor, order: Tensor, swaps: list[int], m: int) -> None:

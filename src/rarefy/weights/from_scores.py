@@ -34,6 +34,7 @@ def mask_from_scores(
     scope: Scope = "global",
     pattern: NM | None = None,
     input_axes: Mapping[str, int] | None = None,
+    min_density: float = 0.0,
 ) -> Masks:
     """Keep the weights with the largest scores.
 
@@ -50,6 +51,9 @@ def mask_from_scores(
     input_axes : mapping of str to int, optional
         Axis over the inputs where it is not 1 (:func:`rarefy.weights.input_axes`); matters to
         ``"row"`` and to patterns.
+    min_density : float in [0, 1], default 0
+        Least density of each tensor, where all compete (``"global"``): at high sparsity one
+        threshold can empty a layer.
 
     Returns
     -------
@@ -60,7 +64,8 @@ def mask_from_scores(
     TypeError
         If not exactly one of ``density``, ``sparsity`` and ``pattern`` is given.
     ValueError
-        If it lies outside [0, 1], a score is NaN, or a pattern does not divide a layer's inputs.
+        If it lies outside [0, 1], a score is NaN, a pattern does not divide a layer's inputs, or
+        the least densities need more than the density allows.
 
     Examples
     --------
@@ -72,6 +77,11 @@ def mask_from_scores(
     if not scores:
         raise ValueError("scores is empty: at least one tensor of scores is wanted")
     _refuse_nan(scores)
+    if min_density and (pattern is not None or scope != "global"):
+        raise ValueError(
+            f"min_density={min_density} is for scope 'global': any other, and a pattern, gives "
+            "every tensor its share already"
+        )
     axes = {name: (input_axes or {}).get(name, 1) for name in scores}
     if pattern is not None:
         return Masks({n: pattern_mask(s, pattern, axis=axes[n], name=n) for n, s in scores.items()})
@@ -85,7 +95,8 @@ def mask_from_scores(
         return Masks({n: TopK(kept[n], by="value", axis=None).mask(s) for n, s in scores.items()})
     if scope != "global":
         raise ValueError(f"scope must be 'global', 'layer' or 'row', got {scope!r}")
-    return largest(scores, round(density * sum(score.numel() for score in scores.values())))
+    k = round(density * sum(score.numel() for score in scores.values()))
+    return largest(scores, k, min_density=min_density)
 
 
 def global_magnitude_mask(
@@ -93,6 +104,7 @@ def global_magnitude_mask(
     *,
     density: float | None = None,
     sparsity: float | None = None,
+    min_density: float = 0.0,
 ) -> Masks:
     """Keep the weights largest in magnitude over all tensors together.
 
@@ -104,6 +116,8 @@ def global_magnitude_mask(
     weights : mapping of str to Tensor
     density, sparsity : float in [0, 1]
         Exactly one of the two.
+    min_density : float in [0, 1], default 0
+        Least density of each tensor. Above 0, magnitudes are copied.
 
     Returns
     -------
@@ -117,7 +131,7 @@ def global_magnitude_mask(
     """
     density = check_density(density=density, sparsity=sparsity)
     k = round(density * sum(weight.numel() for weight in weights.values()))
-    return largest(weights, k, magnitude=True)
+    return largest(weights, k, magnitude=True, min_density=min_density)
 
 
 def row_mask(score: Tensor, *, density: float, axis: int = 1) -> Tensor:
@@ -170,8 +184,12 @@ def check_density(*, density: float | None = None, sparsity: float | None = None
     return value if name == "density" else 1 - value
 
 
-def largest(scores: Mapping[str, Tensor], k: int, *, magnitude: bool = False) -> Masks:
+def largest(
+    scores: Mapping[str, Tensor], k: int, *, magnitude: bool = False, min_density: float = 0.0
+) -> Masks:
     """Keep the ``k`` largest of all tensors together, by value or by magnitude."""
+    if min_density:
+        scores = _with_floor(scores, k, magnitude=magnitude, min_density=min_density)
     # Numba takes a good part of a second to import, and only this scope needs it.
     from rarefy.kernels.cpu.select import kth_largest, mask_at_least
 
@@ -185,6 +203,29 @@ def largest(scores: Mapping[str, Tensor], k: int, *, magnitude: bool = False) ->
         flat = TopK(k, by=by, axis=None).mask(torch.cat([array.flatten() for array in arrays]))
         kept = [part.view(a.shape) for part, a in zip(flat.split(sizes), arrays, strict=True)]
     return Masks(dict(zip(scores, kept, strict=True)))
+
+
+def _with_floor(
+    scores: Mapping[str, Tensor], k: int, *, magnitude: bool, min_density: float
+) -> dict[str, Tensor]:
+    """Raise the best of each tensor above all others, so that any choice of ``k`` keeps them.
+
+    Of all sets with so many of each tensor, these and the best of the rest have the largest sum.
+    """
+    if not 0 <= min_density <= 1:  # also false for NaN
+        raise ValueError(f"min_density must lie between 0 and 1, got {min_density}")
+    # The guard keeps 30 * 0.1 from needing 4 because 0.1 is 0.1000000000000000056.
+    floor = {name: math.ceil(min_density * s.numel() - 1e-9) for name, s in scores.items()}
+    if sum(floor.values()) > k:
+        raise ValueError(
+            f"min_density {min_density} asks for {sum(floor.values())} weights in all, but the "
+            f"density leaves {k}"
+        )
+    ranked = {name: s.detach().abs() if magnitude else s.detach() for name, s in scores.items()}
+    return {
+        name: s.masked_fill(TopK(floor[name], by="value", axis=None).mask(s), math.inf)
+        for name, s in ranked.items()
+    }
 
 
 def _refuse_nan(scores: Mapping[str, Tensor]) -> None:

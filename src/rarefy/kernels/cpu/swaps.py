@@ -5,9 +5,11 @@ pruned entry and drop the kept entry that bring e towards zero by the caller's t
 
     e <- e + c[dropped] - c[revived]
 
-This is the inner loop of DSnoT (Zhang et al. 2024, section 3). Only the first ``cycles`` entries
-of each ranking can ever be used, so they are found in one scan with a short sorted list, where
-the plain twin sorts whole rows. Ties in a ranking go to the lowest index in both.
+A swap may also be asked to lower a squared error d G d', d the pruned entries' weights; one that
+does not is passed over. This is the inner loop of DSnoT (Zhang et al. 2024, section 3). Only the
+first ``cycles`` entries of each ranking can ever be used, so they are found in one scan with a
+short sorted list, where the plain twin sorts whole rows. Ties in a ranking go to the lowest index
+in both.
 
 Departures: none from the method; lists end instead of wrapping round (a row then stops).
 """
@@ -44,6 +46,25 @@ class Swapped(NamedTuple):
     swaps: NDArray[np.int64]
 
 
+class Quadratic(NamedTuple):
+    """A squared error ``d G d'`` of each row; d holds the weights of pruned entries, else zeros.
+
+    Attributes
+    ----------
+    weight : float32 array, shape (rows, columns)
+    gram : float32 array, shape (columns, columns)
+        Symmetric and positive semi-definite.
+    """
+
+    weight: Floats
+    gram: Floats
+
+    def pull(self, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Half the gradient of every row's error, ``d G``."""
+        lost = np.where(mask, np.float32(0), self.weight)
+        return lost.astype(np.float64) @ self.gram.astype(np.float64)
+
+
 def swap_rows(
     contribution: Floats,
     grow: Floats,
@@ -55,6 +76,7 @@ def swap_rows(
     same_sign: bool,
     signed: bool = True,
     group: int = 0,
+    falling: Quadratic | None = None,
     threads: int | None = None,
 ) -> Swapped:
     """Swap entries of every row; rows are independent.
@@ -79,6 +101,9 @@ def swap_rows(
     group : int, default 0
         0: drop a kept entry whose contribution has the sign opposite to the error. m: drop one in
         the revived entry's own group of m columns, whatever its sign, so N:M patterns stay valid.
+    falling : Quadratic, optional
+        Pass over swaps that do not lower this error: both entries are spent (in a group only the
+        one to revive), and the cycle counts.
     threads : int, optional
         1 by default.
 
@@ -88,6 +113,11 @@ def swap_rows(
     """
     rows = len(contribution)
     result = Swapped(mask.copy(), np.empty(rows), np.empty(rows), np.zeros(rows, np.int64))
+    # Empty arrays stand for no quadratic: compiled code wants one type.
+    if falling is None:
+        falling, pull = Quadratic(contribution[:, :0], contribution[:0]), np.empty((rows, 0))
+    else:
+        pull = falling.pull(mask)
 
     def part(start: int, stop: int) -> None:
         _swap_rows(
@@ -100,6 +130,9 @@ def swap_rows(
             same_sign,
             signed,
             group,
+            falling.weight,
+            falling.gram,
+            pull,
             start,
             stop,
             result.mask,
@@ -125,11 +158,13 @@ def swap_rows_reference(
     same_sign: bool,
     signed: bool = True,
     group: int = 0,
+    falling: Quadratic | None = None,
 ) -> Swapped:
     """Plain twin of :func:`swap_rows`: sort every row in full, then follow the algorithm box."""
     rows, columns = contribution.shape
-    falling = np.argsort(np.where(mask, np.inf, -grow), axis=1, kind="stable")
-    rising = np.argsort(np.where(mask, np.inf, grow), axis=1, kind="stable") if signed else falling
+    largest = np.argsort(np.where(mask, np.inf, -grow), axis=1, kind="stable")
+    smallest = np.argsort(np.where(mask, np.inf, grow), axis=1, kind="stable")
+    orders = (largest, smallest if signed else largest)
     droppable = [
         np.argsort(np.where(mask & side, score, np.inf), axis=1, kind="stable")
         for side in (contribution < 0, contribution > 0)
@@ -145,7 +180,7 @@ def swap_rows_reference(
             if abs(error) <= threshold[row]:
                 break
             side = 0 if error > 0 else 1
-            order = (falling, rising)[side][row]
+            order = orders[side][row]
             while revive[side] < pruned[row] and kept[order[revive[side]]]:
                 revive[side] += 1
             if revive[side] >= pruned[row]:
@@ -167,11 +202,41 @@ def swap_rows_reference(
             after = error + np.float64(contribution[row, dropped]) - contribution[row, revived]
             if same_sign and np.sign(after) != np.sign(before[row]):
                 break
+            if falling is not None and not _falls(falling, row, kept, revived, dropped):
+                revive[side] += 1
+                continue
             kept[revived], kept[dropped] = True, False
             error = after
             result.swaps[row] += 1
         result.after[row] = error
     return result
+
+
+def _falls(
+    falling: Quadratic, row: int, kept: NDArray[np.bool_], revived: int, dropped: int
+) -> bool:
+    now = np.where(kept, 0.0, falling.weight[row])
+    then = now.copy()
+    then[revived], then[dropped] = 0.0, falling.weight[row, dropped]
+    gram = falling.gram.astype(np.float64)
+    return bool(then @ gram @ then < now @ gram @ now)
+
+
+@numba.njit(nogil=True, cache=True)
+def swap_change(w: Floats, pull: Floats, gram: Floats, revived: int, dropped: int) -> float:
+    """How much a row's ``d G d'`` changes by a swap, from ``pull = d G`` before it."""
+    back, out = np.float64(w[revived]), np.float64(w[dropped])
+    alone = out * (2 * pull[dropped] + out * gram[dropped, dropped])
+    alone -= back * (2 * pull[revived] - back * gram[revived, revived])
+    return alone - 2 * out * back * gram[revived, dropped]
+
+
+@numba.njit(nogil=True, cache=True)
+def swap_pull(w: Floats, pull: Floats, gram: Floats, revived: int, dropped: int) -> None:
+    """Bring ``pull = d G`` up to date after a swap, in place."""
+    for j in range(len(pull)):
+        pull[j] += np.float64(w[dropped]) * gram[dropped, j]
+        pull[j] -= np.float64(w[revived]) * gram[revived, j]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -215,6 +280,9 @@ def _swap_rows(
     same_sign: bool,
     signed: bool,
     group: int,
+    weight: Floats,
+    gram: Floats,
+    pull: NDArray[np.float64],
     start: int,
     stop: int,
     new_mask: NDArray[np.bool_],
@@ -300,6 +368,11 @@ def _swap_rows(
             changed = error + np.float64(c[dropped]) - np.float64(c[revived])
             if same_sign and np.sign(changed) != np.sign(before[row]):
                 break
+            if len(gram):
+                if swap_change(weight[row], pull[row], gram, revived, dropped) >= 0:
+                    grow_next[side] += 1
+                    continue
+                swap_pull(weight[row], pull[row], gram, revived, dropped)
             now[revived] = True
             now[dropped] = False
             error = changed
