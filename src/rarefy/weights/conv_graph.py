@@ -213,7 +213,7 @@ def _pad_apart(graph: fx.Graph, model: nn.Module) -> None:
     """Put TensorFlow's padding, of timm's ``tf_`` networks, in front of its convolution."""
     for node in graph.nodes:
         module = model.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if module is not None and _pads_as_tensorflow(module):
+        if isinstance(module, nn.Conv2d) and _pads_as_tensorflow(module):
             with graph.inserting_before(node):
                 windows = module.kernel_size, module.stride, module.dilation
                 padded = graph.call_function(_pad_same, (node.all_input_nodes[0], *windows))

@@ -67,10 +67,11 @@ def while_training(
 
     if save is None:
         return WhileTraining()
+    collect = save
 
-    class SavedWhileTraining(WhileTraining, ExportableState):  # type: ignore[misc]
+    class SavedWhileTraining(WhileTraining, ExportableState):
         def state(self) -> dict[str, Any]:
-            return {"args": {}, "attributes": {}, "saved": _to_text(save())}
+            return {"args": {}, "attributes": {}, "saved": _to_text(collect())}
 
     return SavedWhileTraining()
 
