@@ -1,7 +1,10 @@
 """Sparse networks against the dense ones they were made of, and what they choose."""
 
 import copy
+import math
 import pickle
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -167,6 +170,66 @@ def test_norms_in_timm_s_way_are_folded():
     assert [type(op) for op in ops] == [Convolution, Convolution]
     assert all(op.clamp == (0.0, float("inf")) for op in ops)
     assert_same(sparsify_for_inference(model, x), model, x)
+
+
+class SameConv(nn.Conv2d):
+    """TensorFlow's padding as timm writes it: a control flow on the size of the image."""
+
+    def forward(self, x):
+        height, width = (
+            max((math.ceil(p / s) - 1) * s + k - p, 0)
+            for p, s, k in zip(x.shape[2:], self.stride, self.kernel_size, strict=True)
+        )
+        if height > 0 or width > 0:
+            x = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+class StandardConv(nn.Conv2d):
+    """A convolution that is not what its attributes say."""
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+
+class SameMean(nn.AvgPool2d):
+    def forward(self, x):
+        if x.shape[2] % 2 or x.shape[3] % 2:
+            x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
+        return super().forward(x)
+
+
+def same_net():
+    return pruned(
+        nn.Sequential(
+            SameConv(3, 16, 3, stride=2, bias=False),
+            nn.BatchNorm2d(16),
+            nn.ReLU6(),
+            StandardConv(16, 16, 1),
+            SameMean(2),
+            nn.Conv2d(16, 8, 1),
+        ),
+        0.7,
+    )
+
+
+@pytest.mark.usefixtures("always_sparse")
+@pytest.mark.parametrize("known", [False, True], ids=["anybody's", "timm's"])
+def test_convolutions_derived_from_torch_s(monkeypatch, known):
+    if known:
+        timm = SimpleNamespace(Conv2dSame=SameConv)
+        monkeypatch.setitem(sys.modules, "timm.layers.conv2d_same", timm)
+    else:
+        monkeypatch.delitem(sys.modules, "timm.layers.conv2d_same", raising=False)
+    model = same_net()
+    ops = network(model, torch.randn(1, 3, 20, 20)).ops
+    convolutions = [op for op in ops if isinstance(op, Convolution)]
+    assert len(convolutions) == (2 if known else 1)
+    assert (convolutions[0].clamp == (0.0, 6.0)) == known
+    fast = sparsify_for_inference(model, torch.randn(1, 3, 20, 20))
+    for shape in ((1, 3, 20, 20), (2, 3, 33, 18), (3, 3, 19, 40)):
+        assert_same(fast, model, torch.randn(shape))
 
 
 def test_a_mobilenet_becomes_convolutions_a_mean_and_a_head():

@@ -262,7 +262,8 @@ def test_a_trainer_s_callback(mlp, data, generator):
     callback.on_train_begin(None, state, None, model=mlp, optimizer=optimizer, extra=1)
     for t in range(6):
         step(mlp, optimizer, data[t % 3])
-    callback.on_train_end(None, state, None)
+    args = SimpleNamespace(load_best_model_at_end=False)
+    callback.on_train_end(args, state, None, model=mlp)
     assert callback.dynamic.taken == 6 and len(callback.dynamic.history) == 3
     assert (Masks.from_zeros(mlp) & ~callback.dynamic.masks).nnz == 0
 

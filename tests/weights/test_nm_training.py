@@ -334,7 +334,8 @@ def test_a_trainer_s_callback(net, data):
     assert callback.training.flow("0.weight").pattern.n == 2
     for t in range(4):
         step(net, optimizer, data[t % 3])
-    callback.on_train_end(None, state, None)
+    args = SimpleNamespace(load_best_model_at_end=False)
+    callback.on_train_end(args, state, None, model=net)
     assert callback.training.taken == 8 and is_nm(net[3].weight, NM(1, 8, axis=1))
 
 

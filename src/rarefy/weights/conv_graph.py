@@ -13,7 +13,9 @@ Departures: none.
 from __future__ import annotations
 
 import copy
+import math
 import operator
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -163,13 +165,14 @@ def network(model: nn.Module, sample: Tensor) -> Network:
         if not isinstance(model(sample), Tensor):
             raise ValueError(f"model must return one tensor, and {type(model).__name__} does not")
         try:
-            graph = fx.Tracer().trace(model)
+            graph = _Tracer().trace(model)
         except Exception as error:
             raise ValueError(
                 f"torch.fx cannot trace {type(model).__name__}, so its layers cannot be chained: "
                 f"{error}"
             ) from error
         _drop_idle(graph, model)
+        _pad_apart(graph, model)
         return _Reader(model, graph).read()
 
 
@@ -185,6 +188,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+class _Tracer(fx.Tracer):
+    """Leaves convolutions and poolings whole: libraries derive some that look at image sizes."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        sliding = isinstance(m, nn.Conv2d | nn.AvgPool2d | nn.MaxPool2d)
+        return sliding or super().is_leaf_module(m, module_qualified_name)
+
+
 def _drop_idle(graph: fx.Graph, model: nn.Module) -> None:
     """Take out what does nothing in evaluation, so that users of a value can be counted."""
     # Backwards, so that what only an assertion asked for is unused when its turn comes.
@@ -196,6 +207,44 @@ def _drop_idle(graph: fx.Graph, model: nn.Module) -> None:
             graph.erase_node(node)
         elif node.target is torch._assert or (node.target in _QUESTIONS and not node.users):
             graph.erase_node(node)
+
+
+def _pad_apart(graph: fx.Graph, model: nn.Module) -> None:
+    """Put TensorFlow's padding, of timm's ``tf_`` networks, in front of its convolution."""
+    for node in graph.nodes:
+        module = model.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, nn.Conv2d) and _pads_as_tensorflow(module):
+            with graph.inserting_before(node):
+                windows = module.kernel_size, module.stride, module.dilation
+                padded = graph.call_function(_pad_same, (node.all_input_nodes[0], *windows))
+            node.args, node.kwargs = (padded,), {}
+
+
+def _pads_as_tensorflow(module: nn.Module) -> bool:
+    # A module of timm's cannot be there unless timm is; it is no dependency.
+    timm = sys.modules.get("timm.layers.conv2d_same")
+    return timm is not None and type(module).forward is timm.Conv2dSame.forward
+
+
+def _pad_same(
+    x: Tensor, size: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> Tensor:
+    """Zeros for ``ceil(pixels / stride)`` windows a row, the odd one behind."""
+    around: list[int] = []
+    for axis in (1, 0):
+        pixels = x.shape[2 + axis]
+        last = (math.ceil(pixels / stride[axis]) - 1) * stride[axis]
+        missing = max(last + dilation[axis] * (size[axis] - 1) + 1 - pixels, 0)
+        around += [missing // 2, missing - missing // 2]
+    return F.pad(x, around)
+
+
+def _slides(module: nn.Conv2d) -> bool:
+    """Whether a module is the convolution that its attributes say."""
+    kind = type(module)
+    own = kind.forward is not nn.Conv2d.forward and not _pads_as_tensorflow(module)
+    own = own or kind._conv_forward is not nn.Conv2d._conv_forward
+    return module.padding_mode == "zeros" and not own
 
 
 class _Reader:
@@ -242,7 +291,7 @@ class _Reader:
             return number
         module = self.model.get_submodule(str(node.target)) if node.op == "call_module" else None
         what = node.target if module is None else type(module)
-        if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros":
+        if isinstance(module, nn.Conv2d) and _slides(module):
             return self._convolution(node, module)
         made = self._fused(node, module, what)
         if made is None:

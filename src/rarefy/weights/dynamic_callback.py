@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from rarefy.weights.dynamic import DynamicMasks, Rule
 from rarefy.weights.masks import Masks
-from rarefy.weights.trainer import while_training
+from rarefy.weights.trainer import Saved, while_training
 
 
 def dynamic_callback(
@@ -19,29 +20,63 @@ def dynamic_callback(
     """Make a transformers ``TrainerCallback`` that trains with :class:`DynamicMasks`.
 
     The trainer makes its optimizer itself; the masks are put on when training begins and taken
-    off, zeros in place, when it ends.
+    off, zeros in place, when it ends. They travel in the trainer's checkpoints, so that
+    ``train(resume_from_checkpoint=...)`` goes on exactly where it was.
 
     Parameters
     ----------
     masks, rule, every, generator
-        As for :class:`DynamicMasks`.
+        As for :class:`DynamicMasks`; the masks may lie on any device.
 
     Returns
     -------
     transformers.TrainerCallback
-        Its ``dynamic`` is the :class:`DynamicMasks`, once training has begun.
+        Its ``dynamic`` is the :class:`DynamicMasks`, once training has begun. Under
+        ``load_best_model_at_end`` its masks are in the end those of the best checkpoint; of a
+        gradual pruning that may be one before the last density.
+
+    Raises
+    ------
+    ValueError
+        When training begins: as :class:`DynamicMasks`, or if a checkpoint to resume from holds no
+        masks.
     """
 
-    def begin(model: nn.Module, optimizer: Optimizer, state: Any) -> None:
+    def begin(model: nn.Module, optimizer: Optimizer, state: Any, saved: Saved) -> None:
+        # Weights of a checkpoint fit its own masks: those given here would zero what has grown.
+        first = masks if saved is None else saved["masks"]
         callback.dynamic = DynamicMasks(
             model,
-            masks,
+            Masks(_beside(model, first)),
             optimizer,
             rule=rule,
             steps=state.max_steps,
             every=every,
             generator=generator,
         )
+        if saved is not None:
+            _load(callback.dynamic, model, saved)
 
-    callback = while_training(begin, lambda: callback.dynamic.detach())
+    def end(model: nn.Module, best: Saved) -> None:
+        if best is not None:
+            _load(callback.dynamic, model, best)
+        callback.dynamic.detach()
+
+    def save() -> dict[str, Any]:
+        # The trainer asks once before training begins.
+        return {} if callback.dynamic is None else callback.dynamic.state_dict()
+
+    callback = while_training(begin, end, save=save)
+    callback.dynamic = None
     return callback
+
+
+def _load(dynamic: DynamicMasks, model: nn.Module, saved: Mapping[str, Any]) -> None:
+    tensors = {key: _beside(model, saved[key]) for key in ("masks", "ever", "gathered")}
+    dynamic.load_state_dict({**saved, **tensors})
+
+
+def _beside(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on the devices of the parameters they belong to, which the trainer chose."""
+    devices = {name: parameter.device for name, parameter in model.named_parameters()}
+    return {name: t.to(devices.get(name, t.device)) for name, t in tensors.items()}

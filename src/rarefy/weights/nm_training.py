@@ -28,7 +28,7 @@ from rarefy.weights.attach import STRAIGHT_THROUGH, Backward, attach
 from rarefy.weights.masks import Masks
 from rarefy.weights.nm_rules import Flow, FlowRule, FromTheStart
 from rarefy.weights.select import input_axes, select
-from rarefy.weights.trainer import while_training
+from rarefy.weights.trainer import Saved, while_training
 
 
 class NMTraining:
@@ -228,7 +228,7 @@ def nm_callback(
         Its ``training`` is the :class:`NMTraining`, once training has begun.
     """
 
-    def begin(model: nn.Module, optimizer: Optimizer, state: Any) -> None:
+    def begin(model: nn.Module, optimizer: Optimizer, state: Any, _: Saved) -> None:
         callback.training = NMTraining(
             model,
             pattern,
@@ -240,7 +240,7 @@ def nm_callback(
         )
         callback.training.load_state_dict({"taken": state.global_step})
 
-    callback = while_training(begin, lambda: callback.training.finish())
+    callback = while_training(begin, lambda *_: callback.training.finish())
     return callback
 
 
