@@ -1,8 +1,6 @@
 """The sparse product against a dense one written here, and its errors."""
 
-import copy
 import os
-import pickle
 import subprocess
 import sys
 
@@ -79,25 +77,6 @@ def test_threads_change_no_bit(threads):
 def test_more_threads_than_work_is_shared_by_weights():
     packed = pack(np.diag(np.float32([1, 2])), block=1)
     assert_product(spmm(packed, dense(2, 20), threads=8), packed.dense(), dense(2, 20))
-
-
-def test_a_binding_serves_only_what_it_was_made_for():
-    weight = dense(9, 12)
-    packed = pack(weight, block=2)
-    for _ in range(2):
-        for pixels, clamp, threads in (
-            (40, None, 1),
-            (64, None, 1),
-            (64, (0, 1), 1),
-            (64, None, 2),
-        ):
-            x = dense(12, pixels)
-            y = spmm(packed, x, clamp=clamp, threads=threads)
-            np.testing.assert_allclose(y, np.clip(weight @ x, *(clamp or (None, None))), atol=1e-5)
-    with pytest.raises(ValueError, match="threads must be a positive"):
-        spmm(packed, x, threads=0)
-    for again in (copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
-        assert_product(spmm(again, x), weight, x)
 
 
 def test_empty_rows_hold_the_bias():

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import groupby
 from typing import Any, Literal, TypeVar
@@ -29,7 +29,6 @@ from rarefy.kernels.cpu._microkernel import LANES, microkernel, tile_vectors
 from rarefy.kernels.cpu._threads import side_by_side, thread_count
 
 Array = TypeVar("Array", torch.Tensor, np.ndarray)
-Bound = Callable[[int, int, int], Any]
 
 # Weights per input channel from which copying the activations to an aligned panel pays: the copy
 # costs about two multiply-adds per activation, and saves a tenth or more of each.
@@ -71,12 +70,6 @@ class PackedSparse:
     bias: np.ndarray
     shape: tuple[int, int]
     block: int
-    # The last product bound, by all it depends on: most weights meet one size of x again and again.
-    _bound: dict[tuple[Any, ...], Bound] = field(default_factory=dict, init=False, repr=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what holds compiled functions."""
-        return self.__dict__ | {"_bound": {}}
 
     @property
     def first_rows(self) -> np.ndarray:
@@ -209,15 +202,14 @@ def spmm(
         out = _empty(x, rows, pixels)
     else:
         _check_out(out, x, residual, shape)
+    thread_count(threads, 1)
     if pixels >= LANES:
-        run = _bound(packed, pixels, (low, high), threads)
+        run = bind(packed, pixels, clamp=(low, high), threads=threads)
         run(_address(x), 0 if residual is None else _address(residual), _address(out))
     elif pixels > 0:
         # Fewer pixels than one vector: the kernel works on whole vectors, so pad to one.
         x, residual = _pad(x), None if residual is None else _pad(residual)
         out[:] = spmm(packed, x, clamp=clamp, residual=residual, threads=threads)[:, :pixels]
-    else:
-        thread_count(threads, 1)
     return out
 
 
@@ -243,7 +235,7 @@ def bind(
     *,
     clamp: tuple[float, float] = _UNBOUNDED,
     threads: int | None = None,
-) -> Bound:
+) -> Callable[[int, int, int], Any]:
     """Everything about a product but its activations, for those who repeat it.
 
     Returns a function of the addresses of x ``(C_in, pixels)``, of a residual (0: none) and of y
@@ -271,19 +263,6 @@ def bind(
         for vectors, blocks in _shares(packed, pixels, threads, most)
     ]
     return lambda x, residual, y: side_by_side([partial(run, x, residual, y) for run in work])
-
-
-def _bound(
-    packed: PackedSparse, pixels: int, clamp: tuple[float, float], threads: int | None
-) -> Bound:
-    """Bind, or find what the call before bound: a few microseconds of the 50 of a small product."""
-    key = pixels, clamp, threads, torch.get_num_threads()
-    run = packed._bound.get(key)
-    if run is None:
-        run = bind(packed, pixels, clamp=clamp, threads=threads)
-        packed._bound.clear()
-        packed._bound[key] = run
-    return run
 
 
 def _run(
