@@ -208,7 +208,7 @@ class BatchCoupled(nn.Module):
 
     @torch.no_grad()
     def _follow(self, u: Tensor, support: Support) -> None:
-        kept = u[support.rows, support.indices].float()
+        kept = u[support.rows, support.indices].to(self.threshold.dtype)
         kept = kept.abs() if self.projection.by == "magnitude" else kept
         keep = kept > 0
         if not bool(keep.any()):
