@@ -18,7 +18,7 @@ Axis letters: n windows, l tokens a window, d width of the site.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, Literal, overload
 
@@ -255,7 +255,7 @@ def harvest_batches(
     exclude: Collection[int] | None = None,
     skip: int = 0,
     seed: int = 0,
-) -> Iterator[tuple[Tensor, ...]]:
+) -> Generator[tuple[Tensor, ...], None, None]:
     """:func:`harvest`, a few windows at a time: yields ``(x,)`` or ``(x, g)``."""
     module = resolve_site(model, site)
     device = next(model.parameters()).device
