@@ -76,6 +76,11 @@ def resolve_site(model: nn.Module, site: Site) -> nn.Module:
     )
 
 
+def site_width(model: nn.Module, site: Site) -> int:
+    """Width of a site's output; the model runs on one window of two tokens."""
+    return harvest(model, torch.zeros(1, 2, dtype=torch.int64), site, exclude=()).shape[1]
+
+
 def content_mask(
     model: nn.Module, windows: Tensor, *, exclude: Collection[int] | None = None, skip: int = 0
 ) -> Tensor:
