@@ -5,22 +5,22 @@ name         activation                                 losses beside the square
 ===========  =========================================  ==================================
 relu         ReLU                                       L1, aimed
 gated        :class:`Gated`                             :class:`GateLoss`, aimed
-jumprelu     :class:`JumpReLU`                          L0, aimed
+jumprelu     :class:`JumpReLU`                          L0 with a target
 topk         k largest positive parts                   AuxK
 batchtopk    k a row on average, in training            AuxK
 abstopk      k largest magnitudes, with their sign      AuxK
 matryoshka   batchtopk                                  AuxK; errors of nested prefixes
 ===========  =========================================  ==================================
 
-The first three have a penalty, not a count. *Aimed* means that the penalty's weight follows the
+The first two have a penalty, not a count. *Aimed* means that the penalty's weight follows the
 number of active latents to k: with :math:`e_t = \log(L_0 / k)` of the batch, cut to (-1, 1),
 
-.. math:: \text{weight} = \lambda_t e^{e_t / 2}, \qquad \log\lambda_{t+1} = \log\lambda_t + \eta e_t
+.. math:: \text{weight} = \lambda_t e^{e_t}, \qquad \log\lambda_{t+1} = \log\lambda_t + \eta e_t
 
-the integral of the error on a logarithmic scale, and half of the error itself against overshooting;
-:math:`\eta` is such that a whole run could move :math:`\log\lambda` by 5.
+the integral of the error on a logarithmic scale, and the error itself against overshooting;
+:math:`\eta` is such that a whole run could move :math:`\log\lambda` by 8.
 
-These three also begin at that sparsity: with inputs of norm :math:`\sqrt d` and unit rows of D the
+The first three also begin at that sparsity: with inputs of norm :math:`\sqrt d` and unit rows of D the
 pre-codes are about standard normal, so k of f are above :math:`\theta_0 = \Phi^{-1}(1 - k/f)`, which
 is where the threshold starts. From zero, half of all latents would be active for the first
 hundreds of steps.
@@ -54,7 +54,7 @@ from rarefy.operators import L1, BatchTopK, TopK
 
 Name = Literal["relu", "gated", "jumprelu", "topk", "batchtopk", "abstopk", "matryoshka"]
 
-_TRAVEL = 5.0
+_TRAVEL = 8.0
 """How far the logarithm of a penalty's weight can go in a run."""
 
 _BANDWIDTH = 0.2
@@ -119,10 +119,10 @@ def architecture(
         return _build(d_in, n_latents, coupled, aux, seed=seed)._replace(error=error)
     start = NormalDist().inv_cdf(1 - k / n_latents) if k < n_latents / 2 else 0.0
     if name == "relu":
-        built = _build(
-            d_in, n_latents, L1(0.0, positive=True), Aimed(L1Loss(1.0), k, rows=rows), seed=seed
-        )
-        built.sae.encoder_bias.data.fill_(-start)
+        relu = L1(0.0, positive=True)
+        built = _build(d_in, n_latents, relu, Aimed(L1Loss(1.0), k, rows=rows), seed=seed)
+        if built.sae.encoder_bias is not None:
+            built.sae.encoder_bias.data.fill_(-start)
         return built
     if name == "gated":
         gate = Gated(n_latents)
@@ -130,7 +130,7 @@ def architecture(
         return _build(d_in, n_latents, gate, Aimed(GateLoss(1.0), k, rows=rows), seed=seed)
     if name == "jumprelu":
         jump = JumpReLU(n_latents, threshold=max(0.01, start), bandwidth=_BANDWIDTH)
-        return _build(d_in, n_latents, jump, Aimed(L0Loss(1.0), k, rows=rows), seed=seed)
+        return _build(d_in, n_latents, jump, L0Loss(d_in, target=k), seed=seed)
     raise ValueError(
         f"no architecture is called {name!r}: relu, gated, jumprelu, topk, batchtopk, abstopk or "
         "matryoshka is wanted"
@@ -142,7 +142,7 @@ class Aimed(nn.Module):
 
     Parameters
     ----------
-    loss : L1Loss, L0Loss or GateLoss
+    loss : L1Loss or GateLoss
         Its own weight is where the search begins.
     target : float
         Active latents a row.
@@ -152,7 +152,7 @@ class Aimed(nn.Module):
 
     log_weight: Tensor
 
-    def __init__(self, loss: L1Loss | L0Loss | GateLoss, target: float, *, rows: int) -> None:
+    def __init__(self, loss: L1Loss | GateLoss, target: float, *, rows: int) -> None:
         super().__init__()
         self.loss = loss
         self.target = target
@@ -165,7 +165,7 @@ class Aimed(nn.Module):
         """0-d loss of a batch, after which the weight is moved."""
         l0 = float((encoded.codes.values != 0).sum()) / len(x)
         off = max(-1.0, min(1.0, math.log(max(l0, 1e-9) / self.target)))
-        loss = replace(self.loss, weight=math.exp(float(self.log_weight) + off / 2))
+        loss = replace(self.loss, weight=math.exp(float(self.log_weight) + off))
         self.log_weight += self.rate * len(x) * off
         return loss(sae, x, encoded, reconstruction)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -131,14 +131,14 @@ def describe_features(
     return Features(features, found.density.cpu(), found.tokens)
 
 
-def features_page(found: Features, *, title: str, facts: dict[str, object]) -> str:
+def features_page(found: Features, *, title: str, facts: Mapping[str, object]) -> str:
     """A self-contained HTML page, with nothing to fetch and no script.
 
     Parameters
     ----------
     found : Features
     title : str
-    facts : dict
+    facts : mapping
         What to say at the end about how it was made.
 
     Returns

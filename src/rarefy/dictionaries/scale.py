@@ -71,7 +71,7 @@ def unscale(sae: SparseAutoencoder, scale: float) -> None:
         isinstance(activation, Penalty) and not (isinstance(activation, L1) and activation.lam == 0)
     ):
         raise ValueError(f"{activation} has a size of its own, which does not scale with x")
-    in_units_of_x = [sae.encoder_bias, sae.decoder_bias]
+    in_units_of_x: list[Tensor | None] = [sae.encoder_bias, sae.decoder_bias]
     if isinstance(activation, JumpReLU | BatchCoupled):
         in_units_of_x.append(activation.threshold)
     if isinstance(activation, JumpReLU):
@@ -80,4 +80,4 @@ def unscale(sae: SparseAutoencoder, scale: float) -> None:
         in_units_of_x += [activation.gate_bias, activation.magnitude_bias]
     for tensor in in_units_of_x:
         if tensor is not None:
-            tensor /= scale
+            tensor.div_(scale)
