@@ -9,6 +9,7 @@
 ``activation_stream``  a stream of them in bounded memory (``buffer``), from disk (``shards``);
 ``splice``       something else in a site's place: reconstruct, steer, ablate;
 ``train``        :func:`train`, with checkpoints;
+``matching_pursuit``  :class:`MatchingPursuitSAE`, an encoder that pursues;
 ``formats``      :func:`save` and :func:`load`: rarefy's, SAELens's, sparsify's folders;
 ``architectures``  the named ones, with losses, aimed at the same sparsity;
 ``fit``          from a language model to a trained autoencoder (``scale``);
@@ -35,6 +36,7 @@ from rarefy.dictionaries.losses import (
     MatryoshkaError,
     squared_error,
 )
+from rarefy.dictionaries.matching_pursuit import MatchingPursuitSAE, Revive
 from rarefy.dictionaries.metrics import Evaluation, evaluate
 from rarefy.dictionaries.shards import ShardStream
 from rarefy.dictionaries.splice import splice
@@ -52,19 +54,21 @@ __all__ = [
     "BatchCoupled",
     "Encoded",
     "Evaluation",
-    "TopExamples",
     "GateLoss",
     "Gated",
     "JumpReLU",
     "L0Loss",
     "L1Loss",
+    "MatchingPursuitSAE",
     "MatryoshkaError",
+    "Revive",
     "ShardStream",
     "SparseAutoencoder",
     "SparseCodes",
     "Spliced",
     "Stream",
     "Support",
+    "TopExamples",
     "architecture",
     "content_mask",
     "describe_features",

@@ -20,10 +20,11 @@ number of active latents to k: with :math:`e_t = \log(L_0 / k)` of the batch, cu
 the integral of the error on a logarithmic scale, and the error itself against overshooting;
 :math:`\eta` is such that a whole run could move :math:`\log\lambda` by 8.
 
-The first three also begin at that sparsity: with inputs of norm :math:`\sqrt d` and unit rows of D the
-pre-codes are about standard normal, so k of f are above :math:`\theta_0 = \Phi^{-1}(1 - k/f)`, which
-is where the threshold starts. From zero, half of all latents would be active for the first
-hundreds of steps.
+The first three also begin at that sparsity: with inputs of norm :math:`\sqrt d` and unit rows of D
+the pre-codes are about standard normal, so k of f are above :math:`\theta_0 = \Phi^{-1}(1 - k/f)`, which
+is where the threshold starts; JumpReLU's at that of 4 k, because a threshold learns slowly and
+latents become sparser by themselves while they align. From zero, half of all latents would be
+active for the first hundreds of steps.
 
 Sources: those of :mod:`~rarefy.dictionaries.activations` and :mod:`~rarefy.dictionaries.losses`.
 Departures: the aim and the start at it are ours; papers give a weight, and start at or near zero.
@@ -117,7 +118,7 @@ def architecture(
         groups = {n_latents // 2**i for i in range(5)} - {0}
         error = MatryoshkaError(tuple(sorted(groups)))
         return _build(d_in, n_latents, coupled, aux, seed=seed)._replace(error=error)
-    start = NormalDist().inv_cdf(1 - k / n_latents) if k < n_latents / 2 else 0.0
+    start = _threshold(k / n_latents)
     if name == "relu":
         relu = L1(0.0, positive=True)
         built = _build(d_in, n_latents, relu, Aimed(L1Loss(1.0), k, rows=rows), seed=seed)
@@ -129,7 +130,9 @@ def architecture(
         gate.gate_bias.data.fill_(-start)
         return _build(d_in, n_latents, gate, Aimed(GateLoss(1.0), k, rows=rows), seed=seed)
     if name == "jumprelu":
-        jump = JumpReLU(n_latents, threshold=max(0.01, start), bandwidth=_BANDWIDTH)
+        jump = JumpReLU(
+            n_latents, threshold=max(0.01, _threshold(4 * k / n_latents)), bandwidth=_BANDWIDTH
+        )
         return _build(d_in, n_latents, jump, L0Loss(d_in, target=k), seed=seed)
     raise ValueError(
         f"no architecture is called {name!r}: relu, gated, jumprelu, topk, batchtopk, abstopk or "
