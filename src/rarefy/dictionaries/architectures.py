@@ -21,9 +21,9 @@ the integral of the error on a logarithmic scale, and the error itself against o
 :math:`\eta` is such that a whole run could move :math:`\log\lambda` by 8.
 
 The first three also begin at that sparsity: with inputs of norm :math:`\sqrt d` and unit rows of D
-the pre-codes are about standard normal, so k of f are above :math:`\theta_0 = \Phi^{-1}(1 - k/f)`, which
-is where the threshold starts; JumpReLU's at that of 4 k, because a threshold learns slowly and
-latents become sparser by themselves while they align. From zero, half of all latents would be
+the pre-codes are about standard normal, so k of f are above :math:`\theta_0 = \Phi^{-1}(1 - k/f)`,
+which is where the threshold starts; JumpReLU's at that of 4 k, because a threshold learns slowly
+and latents become sparser by themselves while they align. From zero, half of all latents would be
 active for the first hundreds of steps.
 
 Sources: those of :mod:`~rarefy.dictionaries.activations` and :mod:`~rarefy.dictionaries.losses`.
@@ -178,3 +178,8 @@ def _build(d_in: int, n_latents: int, activation: object, *losses: Loss, seed: i
     own = isinstance(activation, Gated)
     sae = SparseAutoencoder(d_in, n_latents, activation, encoder_bias=not own, seed=seed)  # type: ignore[arg-type]
     return Architecture(sae, losses, squared_error)
+
+
+def _threshold(share: float) -> float:
+    """What so large a share of a standard normal is above, at least 0."""
+    return NormalDist().inv_cdf(1 - share) if share < 0.5 else 0.0
