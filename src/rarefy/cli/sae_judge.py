@@ -39,6 +39,10 @@ Data = Annotated[
         "of what it was trained on]",
     ),
 ]
+Length = Annotated[
+    int | None,
+    typer.Option(min=2, help="Tokens a window of text. [default: as it was trained, else 128]"),
+]
 Device = Annotated[str, typer.Option(help="A torch device, such as cpu or cuda.")]
 Json = Annotated[bool, typer.Option("--json", help="Print only JSON.")]
 
@@ -60,6 +64,7 @@ def evaluate(
     model: Model = None,
     layer: Layer = None,
     data: Data = None,
+    length: Length = None,
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
@@ -70,7 +75,7 @@ def evaluate(
 
     with _console.watching("eval", stopped) as watch:
         watch("opening the model", 0.0)
-        opened = _open(folder, model, layer, data, device)
+        opened = _open(folder, model, layer, data, length, device)
         language = _language(opened, device)
         watch("measuring", 0.5)
         found = figures(opened.sae, language, opened.site, skip=opened.skip)
@@ -87,6 +92,7 @@ def compare(
     model: Model = None,
     layer: Layer = None,
     data: Data = None,
+    length: Length = None,
     device: Device = "cpu",
     out: Annotated[Path, typer.Option(help="Folder of the picture and the numbers.")] = REPORTS
     / "compare-sae",
@@ -102,7 +108,7 @@ def compare(
     rows = []
     with _console.watching("compare", stopped) as watch:
         watch("opening the model", 0.0)
-        opened = [_open(folder, model, layer, data, device) for folder in folders]
+        opened = [_open(folder, model, layer, data, length, device) for folder in folders]
         first = opened[0]
         for folder, other in zip(folders, opened, strict=True):
             if (other.model, other.site) != (first.model, first.site):
@@ -142,6 +148,7 @@ def features(
     model: Model = None,
     layer: Layer = None,
     data: Data = None,
+    length: Length = None,
     device: Device = "cpu",
     out: Annotated[
         Path | None, typer.Option(help="The page. [default: features.html in DIR]")
@@ -156,7 +163,7 @@ def features(
 
     with _console.watching("features", stopped) as watch:
         watch("opening the model", 0.0)
-        opened = _open(folder, model, layer, data, device)
+        opened = _open(folder, model, layer, data, length, device)
         language = _language(opened, device, windows=windows)
         from rarefy.dictionaries.features import describe_features, features_page
 
@@ -240,7 +247,12 @@ def print_figures(title: str, rows: list[tuple[str, str, dict[str, float]]]) -> 
 
 
 def _open(
-    folder: Path, model: str | None, layer: str | None, data: Path | None, device: str
+    folder: Path,
+    model: str | None,
+    layer: str | None,
+    data: Path | None,
+    length: int | None,
+    device: str,
 ) -> Opened:
     from rarefy.dictionaries import load
     from rarefy.dictionaries.formats import read_metadata
@@ -258,7 +270,7 @@ def _open(
         model=kept.get("model") if model is None else model,
         site=site,  # type: ignore[arg-type]
         data=None if text is None else Path(text),
-        length=int(kept.get("length", 128)),
+        length=int(kept.get("length", 128)) if length is None else length,
         skip=int(kept.get("skip", 1)),
         architecture=kept.get("architecture", type(sae.activation).__name__),
     )

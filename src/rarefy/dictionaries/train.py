@@ -181,10 +181,13 @@ def _resume(
         sae.load_state_dict(state["sae"])
         optimizer.load_state_dict(state["optimizer"])
         modules.load_state_dict(state["losses"])
-    except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        return int(state["step"])
+    except (
+        *(RuntimeError, ValueError, KeyError, TypeError),
+        *(EOFError, pickle.UnpicklingError),
+    ) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"{os.fspath(path)} is no whole checkpoint of this run ({reason}): remove it to start "
             "from the beginning"
         ) from error
-    return state["step"]
