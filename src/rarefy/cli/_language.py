@@ -33,7 +33,13 @@ class Language(NamedTuple):
 
 
 def open_language(
-    model: str | None, *, data: Path | None, length: int | None, device: str
+    model: str | None,
+    *,
+    data: Path | None,
+    length: int | None,
+    device: str,
+    every: int = 12,
+    held_out: int = 32,
 ) -> Language:
     """Open a language model, and read and cut its text.
 
@@ -46,6 +52,11 @@ def open_language(
     length : int, optional
         Tokens a window; the model's context, at most 1,024, by default.
     device : str
+    every : int, default 12
+        Of the standard library, every so many modules calibrate: 12 give 250 thousand of the
+        shipped model's tokens.
+    held_out : int, default 32
+        At most so many windows to measure on.
 
     Raises
     ------
@@ -59,7 +70,7 @@ def open_language(
     length = min(context, 1024) if length is None else length
     if length > context:
         raise ValueError(f"--length {length} is longer than the model's context of {context}")
-    return Language(network, tokenizer, *_text(data, tokenizer, length), length)
+    return Language(network, tokenizer, *_text(data, tokenizer, length, every, held_out), length)
 
 
 def read_pattern(text: str, *, option: str) -> NM:
@@ -78,15 +89,19 @@ def read_pattern(text: str, *, option: str) -> NM:
 
 
 def _text(
-    path: Path | None, tokenizer: PreTrainedTokenizerBase, length: int
+    path: Path | None,
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    every: int,
+    held_out: int,
 ) -> tuple[Tensor, Tensor]:
     """Token stream to calibrate on, and windows to measure on, which it does not hold."""
     from rarefy.data import encode, modules, read_documents, windows
 
     if path is None:
-        training = [module.read() for module in modules("train", tests=False)[::12]]
-        held_out = [module.read() for module in modules("heldout", tests=False)]
-        calibration, evaluation = encode(tokenizer, training), encode(tokenizer, held_out)
+        training = [module.read() for module in modules("train", tests=False)[::every]]
+        others = [module.read() for module in modules("heldout", tests=False)]
+        calibration, evaluation = encode(tokenizer, training), encode(tokenizer, others)
     else:
         tokens = encode(tokenizer, read_documents(path))
         kept_back = max(length, round(EVALUATION_SHARE * len(tokens)))
@@ -96,4 +111,4 @@ def _text(
                 "one to measure on, are the least; give more text or a shorter --length"
             )
         calibration, evaluation = tokens[:-kept_back], tokens[-kept_back:]
-    return calibration, windows(evaluation, length, limit=32)
+    return calibration, windows(evaluation, length, limit=held_out)

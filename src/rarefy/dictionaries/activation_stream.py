@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from typing import Any
 
 import torch
@@ -83,7 +83,7 @@ class ActivationStream(BufferedStream):
         resolve_site(model, site)
         kept: dict[str, Any] = {"gradients": gradients, "exclude": exclude, "skip": skip}
 
-        def read(items: Tensor, round_: int) -> Iterator[tuple[Tensor, ...]]:
+        def read(items: Tensor, round_: int) -> Generator[tuple[Tensor, ...], None, None]:
             return harvest_batches(
                 *(model, windows[items], site),
                 batch=windows_per_pass,

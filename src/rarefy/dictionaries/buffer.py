@@ -9,14 +9,14 @@ other, and nothing but the buffer grows with its size. When everything fits it i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import Any
 
 import torch
 from torch import Tensor
 
-Read = Callable[[Tensor, int], Iterator[tuple[Tensor, ...]]]
+Read = Callable[[Tensor, int], Generator[tuple[Tensor, ...], None, None]]
 """Called with the items of a round, in order, and the round's number; yields their rows."""
 
 
@@ -103,7 +103,7 @@ class BufferedStream:
             size = self._per_round * self.batch_size
             items, head = self._stretch(round_ * size, size)
         filled = -head
-        with closing(self._read(items, round_)) as parts:  # type: ignore[type-var]
+        with closing(self._read(items, round_)) as parts:
             for part in parts:
                 if not self._buffers:
                     self._buffers = tuple(
@@ -121,7 +121,8 @@ class BufferedStream:
     def _stretch(self, start: int, size: int) -> tuple[Tensor, int]:
         """Items that hold rows ``start`` to ``start + size`` of the line, and rows before them."""
         epoch, before = divmod(start, self.rows)
-        items, head, found = [], 0, 0
+        items: list[Tensor] = []
+        head = found = 0
         while found < size:
             order = self.order(epoch)
             ends = self._counts[order].cumsum(0)

@@ -18,7 +18,7 @@ Axis letters: n windows, l tokens a window, d width of the site.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, Literal, overload
 
@@ -74,6 +74,11 @@ def resolve_site(model: nn.Module, site: Site) -> nn.Module:
             else f"{', '.join(list(modules)[1:6])}, ... are there"
         )
     )
+
+
+def site_width(model: nn.Module, site: Site) -> int:
+    """Width of a site's output; the model runs on one window of two tokens."""
+    return harvest(model, torch.zeros(1, 2, dtype=torch.int64), site, exclude=()).shape[1]
 
 
 def content_mask(
@@ -255,7 +260,7 @@ def harvest_batches(
     exclude: Collection[int] | None = None,
     skip: int = 0,
     seed: int = 0,
-) -> Iterator[tuple[Tensor, ...]]:
+) -> Generator[tuple[Tensor, ...], None, None]:
     """:func:`harvest`, a few windows at a time: yields ``(x,)`` or ``(x, g)``."""
     module = resolve_site(model, site)
     device = next(model.parameters()).device

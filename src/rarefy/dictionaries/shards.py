@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ class ShardStream(BufferedStream):
             for start in range(0, rows, _BLOCK)
         ]
 
-        def read(items: Tensor, _round: int) -> Iterator[tuple[Tensor, ...]]:
+        def read(items: Tensor, _round: int) -> Generator[tuple[Tensor, ...], None, None]:
             for item in items.tolist():
                 number, start, stop = blocks[item]
                 yield tuple(t[start:stop].to(device) for t in shards[number])

@@ -11,6 +11,7 @@ Learning rate: :math:`2\cdot10^{-4} \sqrt{2^{14} / f}` for f latents. Departures
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -82,7 +83,8 @@ def train(
     Raises
     ------
     ValueError
-        If the objective is not finite, naming the step.
+        If the objective is not finite, naming the step, or the checkpoint is damaged or of another
+        run.
     """
     lr = 2e-4 * (2**14 / sae.n_latents) ** 0.5 if lr is None else lr
     warm_up = min(1000, steps // 10) if warm_up is None else warm_up
@@ -174,8 +176,18 @@ def _resume(
 ) -> int:
     if path is None or not Path(path).exists():
         return 0
-    state = torch.load(path, weights_only=True)
-    sae.load_state_dict(state["sae"])
-    optimizer.load_state_dict(state["optimizer"])
-    modules.load_state_dict(state["losses"])
-    return state["step"]
+    try:
+        state = torch.load(path, weights_only=True)
+        sae.load_state_dict(state["sae"])
+        optimizer.load_state_dict(state["optimizer"])
+        modules.load_state_dict(state["losses"])
+        return int(state["step"])
+    except (
+        *(RuntimeError, ValueError, KeyError, TypeError),
+        *(EOFError, pickle.UnpicklingError),
+    ) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{os.fspath(path)} is no whole checkpoint of this run ({reason}): remove it to start "
+            "from the beginning"
+        ) from error

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def report_page(report: Report) -> str:
     """The page of one report, as HTML."""
-    return _render("report.html.jinja", report=report, arms=_arm_table(report))
+    return render("report.html.jinja", report=report, arms=_arm_table(report))
 
 
 def index_page(title: str, introduction: str, reports: Mapping[str, Sequence[Report]]) -> str:
@@ -28,13 +28,24 @@ def index_page(title: str, introduction: str, reports: Mapping[str, Sequence[Rep
     reports : mapping
         Reports under a heading each; the page links to ``SLUG/report.html`` beside itself.
     """
-    return _render("index.html.jinja", title=title, introduction=introduction, reports=reports)
+    return render("index.html.jinja", title=title, introduction=introduction, reports=reports)
 
 
-def _render(template: str, **context: object) -> str:
+def render(template: str, *, package: str = "rarefy.evidence", **context: object) -> str:
+    """Fill in a template, which may extend ``base.html.jinja``.
+
+    Parameters
+    ----------
+    template : str
+        Name of a file in the package's ``templates`` folder.
+    package : str, default "rarefy.evidence"
+    **context
+        What the template shows.
+    """
     import jinja2
 
-    loader = jinja2.PackageLoader("rarefy.evidence", "templates")
+    packages = dict.fromkeys((package, "rarefy.evidence"))
+    loader = jinja2.ChoiceLoader([jinja2.PackageLoader(name, "templates") for name in packages])
     environment = jinja2.Environment(
         loader=loader,
         autoescape=True,

@@ -1,0 +1,120 @@
+"""From a language model to a trained autoencoder: harvest, scale, train, take the scale back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from rarefy.dictionaries.activation_stream import ActivationStream
+from rarefy.dictionaries.architectures import Name, architecture
+from rarefy.dictionaries.autoencoder import SparseAutoencoder
+from rarefy.dictionaries.harvest import Site, site_width
+from rarefy.dictionaries.scale import ScaledStream, norm_scale, unscale
+from rarefy.dictionaries.train import train
+
+
+def fit(
+    model: nn.Module,
+    windows: Tensor,
+    site: Site,
+    *,
+    activation: Name = "topk",
+    k: int = 32,
+    n_latents: int | None = None,
+    tokens: int = 1_000_000,
+    batch_size: int = 2048,
+    buffer_tokens: int = 65_536,
+    lr: float | None = None,
+    skip: int = 1,
+    seed: int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 50,
+    progress: Callable[[str, float], None] | None = None,
+) -> SparseAutoencoder:
+    """Train an autoencoder on a model's activations.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A transformers model.
+    windows : int64 Tensor, shape (n, l)
+        Token windows; they are gone through as often as ``tokens`` asks.
+    site : str or int
+        A dotted module name, or a layer's number.
+    activation : str, default "topk"
+        As for :func:`~rarefy.dictionaries.architecture`.
+    k : int, default 32
+        Active latents a token.
+    n_latents : int, optional
+        Eight times the width of the site by default.
+    tokens : int, default 1,000,000
+        To train on.
+    batch_size : int, default 2048
+    buffer_tokens : int, default 65,536
+        Activations in memory at most.
+    lr : float, optional
+        As for :func:`~rarefy.dictionaries.train`.
+    skip : int, default 1
+        First positions of every window to leave out: whatever the token, their norm is far above
+        that of others in trained models.
+    seed : int, default 0
+        Of the initial decoder and of all orders.
+    checkpoint : path, optional
+        A run found there goes on; the settings must be the same.
+    checkpoint_every : int, default 50
+        Steps.
+    progress : callable ``(message, fraction)``, optional
+
+    Returns
+    -------
+    SparseAutoencoder
+        In evaluation mode, for activations as they are.
+
+    Raises
+    ------
+    ValueError
+        If the site is unknown, k is not from 1 to the number of latents, there is less text or
+        ``tokens`` are fewer than one batch, or activations are not finite.
+    """
+    if tokens < batch_size:
+        raise ValueError(f"tokens must be at least one batch of {batch_size}, got {tokens}")
+    width = site_width(model, site)
+    steps = tokens // batch_size
+    sae, losses, error = architecture(
+        activation,
+        width,
+        8 * width if n_latents is None else n_latents,
+        k=k,
+        rows=steps * batch_size,
+        seed=seed,
+    )
+    stream = ActivationStream(
+        *(model, windows, site),
+        batch_size=batch_size,
+        buffer_tokens=max(batch_size, buffer_tokens),
+        seed=seed,
+        skip=skip,
+    )
+    if progress is not None:
+        progress("harvesting the first activations", 0.0)
+    first = stream.batch(0)
+    scale = norm_scale(first)
+    sae.to(first.device)
+    for loss in losses:
+        if isinstance(loss, nn.Module):
+            loss.to(first.device)
+    train(
+        sae,
+        ScaledStream(stream, scale),
+        steps=steps,
+        losses=losses,
+        error=error,
+        lr=lr,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        progress=progress,
+    )
+    unscale(sae, scale)
+    return sae
