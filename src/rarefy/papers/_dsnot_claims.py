@@ -13,6 +13,7 @@ from typing import Any
 
 from rarefy.evidence.claims import Claim
 
+SPARSITIES = ("50", "60", "70", "80")
 PATTERNS = ("2:4", "4:8")
 
 # The arm that each arm "...+dsnot" starts from.
