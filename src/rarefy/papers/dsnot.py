@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rarefy.models import LanguageModel
-    from rarefy.weights import LayerStats, Masks
+    from rarefy.weights import DSnoTResult, LayerStats, Masks
 
 LEVELS = SPARSITIES + PATTERNS
 CALIBRATION_TOKENS = 128
@@ -266,9 +266,9 @@ def _prune(
         )
         masks.apply_(model)
         return masks
-    refine = None
+    refine: Callable[..., DSnoTResult] | None = None
     if variant.dsnot is not None:
-        by = {
+        by: Callable[..., DSnoTResult] = {
             "dsnot": dsnot,
             "random": partial(random_swaps, generator=trial.generator()),
             "gram": gram_swaps,
