@@ -268,12 +268,12 @@ def _prune(
         return masks
     refine: Callable[..., DSnoTResult] | None = None
     if variant.dsnot is not None:
-        by: Callable[..., DSnoTResult] = {
+        repairs: dict[str, Callable[..., DSnoTResult]] = {
             "dsnot": dsnot,
             "random": partial(random_swaps, generator=trial.generator()),
             "gram": gram_swaps,
-        }[variant.swaps]
-        refine = partial(by, **variant.dsnot)
+        }
+        refine = partial(repairs[variant.swaps], **variant.dsnot)
     windows = shared.calibration[: math.ceil(len(shared.calibration) * variant.calibration)]
     masks = prune_lm(
         model,
