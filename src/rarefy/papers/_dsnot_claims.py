@@ -13,6 +13,7 @@ from typing import Any
 
 from rarefy.evidence.claims import Claim
 
+SPARSITIES = ("50", "60", "70", "80")
 PATTERNS = ("2:4", "4:8")
 
 # The arm that each arm "...+dsnot" starts from.
@@ -179,17 +180,16 @@ def dsnot_claims() -> tuple[Claim, ...]:
         ),
     ):
         claims.append(lower(f"c5-{id_}", text, "log_ppl_80", arm, versus))
-    claims += [
+    claims.append(
         lower(
-            f"c5-threshold-{factor}",
-            f"The released threshold does no worse than {factor} times it (to 1 %; Wanda, 80 %).",
+            "c5-threshold",
+            "The released threshold does no worse than 1000 times it (to 1 %; Wanda, 80 %).",
             "log_ppl_80",
             "wanda+dsnot",
-            f"wanda+dsnot, threshold x {factor}",
+            "wanda+dsnot, threshold x 1000",
             margin=-math.log(1.01),
         )
-        for factor in (100, 1000)
-    ]
+    )
     claims += [
         lower(
             id_,

@@ -7,27 +7,25 @@ what it costs on one large layer.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rarefy.evidence.claims import Measurements
-from rarefy.papers._dsnot_claims import PATTERNS, STARTS, dsnot_claims
+from rarefy.papers._dsnot_claims import PATTERNS, SPARSITIES, dsnot_claims
 from rarefy.papers._recipe import Paper, Trial
 
 if TYPE_CHECKING:
     import torch
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from torch import Tensor
 
     from rarefy.models import LanguageModel
-    from rarefy.weights import LayerStats, Masks
+    from rarefy.weights import DSnoTResult, LayerStats, Masks
 
-SPARSITIES = ("50", "60", "70", "80")
 LEVELS = SPARSITIES + PATTERNS
 CALIBRATION_TOKENS = 128
 
@@ -76,10 +74,9 @@ VARIANTS = {
     "wanda+dsnot, prune by |W|": Variant("wanda", {"prune": "magnitude"}, ("80",)),
     "wanda+dsnot, 1 cycle": Variant("wanda", {"max_cycles": 1}, ("80",)),
     "wanda+dsnot, 50 cycles": Variant("wanda", {"max_cycles": 50}, ("80",)),
-    "wanda+dsnot, threshold x 100": Variant("wanda", {"threshold": 10.0}, ("80",)),
     "wanda+dsnot, threshold x 1000": Variant("wanda", {"threshold": 100.0}, ("80",)),
     "wanda+dsnot, if the square falls": Variant("wanda", {"accept": "if_mse_drops"}, ("80",)),
-    "wanda+gram swaps": Variant("wanda", {"max_cycles": 5}, ("80",), swaps="gram"),
+    "wanda+gram swaps": Variant("wanda", {"max_cycles": 3}, ("80",), swaps="gram"),
     "wanda+dsnot, 1/4 of the text": Variant("wanda", {}, ("80",), calibration=0.25),
     "wanda+fine-tuning": Variant("wanda", levels=("50",), trained="all"),
     "wanda+LoRA": Variant("wanda", levels=("50",), trained="low rank"),
@@ -147,27 +144,29 @@ def setup(
         Text to measure perplexity on. By default modules that the shipped model never saw.
     """
     from rarefy.data import sample_windows, windows
-    from rarefy.models import decoder_layers, open_model
+    from rarefy.models import decoder_layers
     from rarefy.weights import walk_blocks
 
-    opened = open_model(model, device=trial.device)
+    network = _opened(model, trial.device).model
     if trial.scale == "smoke":
         # A trial of the wiring needs no depth.
-        del decoder_layers(opened.model)[1:]
+        network = copy.deepcopy(network)
+        del decoder_layers(network)[1:]
+    tokens = partial(_tokens, model, trial.device)
     drawn = sample_windows(
-        _tokens(opened, calibration, "train", every=trial.pick(smoke=60, default=10, full=1)),
+        tokens(calibration, "train", every=trial.pick(smoke=60, default=10, full=1)),
         trial.pick(smoke=32, default=CALIBRATION_TOKENS, full=2048),
         trial.pick(smoke=4, default=16, full=128),
         generator=trial.generator(),
     )
     held_out = windows(
-        _tokens(opened, evaluation, "heldout", every=trial.pick(smoke=10, default=1, full=1)),
+        tokens(evaluation, "heldout", every=trial.pick(smoke=10, default=1, full=1)),
         trial.pick(smoke=64, default=256, full=2048),
         limit=trial.pick(smoke=2, default=8, full=64),
     )
     stats: dict[str, LayerStats] = {}
-    walk_blocks(opened.model, held_out, lambda name, _, s: stats.update({name: s}), gram=True)
-    return Shared(opened.model, drawn, held_out, stats)
+    walk_blocks(network, held_out, lambda name, _, s: stats.update({name: s}), gram=True)
+    return Shared(network, drawn, held_out, stats)
 
 
 def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
@@ -176,8 +175,6 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
         return {"log_ppl": _log_perplexity(shared.model, shared.evaluation)}
     if arm in LAYER_ARMS:
         return _measure_layer(arm, trial)
-    import copy
-
     from rarefy.weights import input_axes
 
     variant = VARIANTS[arm]
@@ -206,15 +203,30 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     return values
 
 
+@cache
+def _opened(model: str | None, device: str) -> LanguageModel:
+    """Open a model once for all seeds; nobody prunes it but on copies."""
+    from rarefy.models import open_model
+
+    return open_model(model, device=device)
+
+
+@cache
 def _tokens(
-    opened: LanguageModel, text: Path | None, split: Literal["train", "heldout"], *, every: int
+    model: str | None,
+    device: str,
+    text: Path | None,
+    split: Literal["train", "heldout"],
+    *,
+    every: int,
 ) -> Tensor:
     """The user's text, or one in ``every`` modules: plenty, and quicker to read than all."""
     from rarefy.data import encode, modules, read_documents
 
+    tokenizer = _opened(model, device).tokenizer
     if text is not None:
-        return encode(opened.tokenizer, read_documents(text))
-    return encode(opened.tokenizer, (m.read() for m in modules(split, tests=False)[::every]))
+        return encode(tokenizer, read_documents(text))
+    return encode(tokenizer, (m.read() for m in modules(split, tests=False)[::every]))
 
 
 def _log_perplexity(model: torch.nn.Module, windows: Tensor) -> float:
@@ -254,14 +266,14 @@ def _prune(
         )
         masks.apply_(model)
         return masks
-    refine = None
+    refine: Callable[..., DSnoTResult] | None = None
     if variant.dsnot is not None:
-        by = {
+        repairs: dict[str, Callable[..., DSnoTResult]] = {
             "dsnot": dsnot,
             "random": partial(random_swaps, generator=trial.generator()),
             "gram": gram_swaps,
-        }[variant.swaps]
-        refine = partial(by, **variant.dsnot)
+        }
+        refine = partial(repairs[variant.swaps], **variant.dsnot)
     windows = shared.calibration[: math.ceil(len(shared.calibration) * variant.calibration)]
     masks = prune_lm(
         model,
@@ -378,79 +390,8 @@ def _differences(weight: Tensor, mask: Tensor, stats: LayerStats) -> int:
 
 def figure(measurements: Measurements) -> Figure:
     """Perplexity against sparsity with and without DSnoT; and what each part of it does."""
-    from matplotlib.figure import Figure
+    from rarefy.papers._dsnot_figure import draw
 
-    drawn = Figure(figsize=(10, 4.4))
-    curves, bars = drawn.subplots(1, 2, width_ratios=(1.15, 1))
-    _draw_curves(curves, measurements)
-    _draw_bars(bars, measurements)
-    return drawn
-
-
-def _draw_curves(axes: Axes, measurements: Measurements) -> None:
-    at = [int(sparsity) for sparsity in SPARSITIES]
-    for i, (name, start) in enumerate(STARTS.items()):
-        shown = {"magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT"}[name]
-        for arm, style, label in (
-            (start, "--", shown),
-            (f"{name}+dsnot", "-", f"{shown} + DSnoT"),
-        ):
-            found = [_exp_estimate(measurements.values(arm, f"log_ppl_{s}")) for s in SPARSITIES]
-            mean, low, high = zip(*found, strict=True)
-            axes.plot(at, mean, style, color=f"C{i}", marker="o", ms=4, label=label)
-            axes.fill_between(at, low, high, color=f"C{i}", alpha=0.15, lw=0)
-    dense = _exp_estimate(measurements.values("dense", "log_ppl"))[0]
-    axes.axhline(dense, color="C6", lw=1, ls=":")
-    axes.text(at[-1], 0.985 * dense, "dense", color="C6", ha="right", va="top", fontsize=9)
-    axes.set(yscale="log", xlabel="sparsity, %", ylabel="perplexity on held-out text")
-    axes.margins(y=0.1)
-    axes.set_xticks(at)
-    _plain_log(axes.yaxis)
-    axes.legend(fontsize=9)
-    axes.set_title("The repair, by start pruner", loc="left", fontsize=11)
-
-
-def _draw_bars(axes: Axes, measurements: Measurements) -> None:
-    arms = [a for a, v in VARIANTS.items() if v.start == "wanda" and "80" in v.levels]
-    names = []
-    for place, arm in enumerate(arm for arm in reversed(arms) if arm != "wanda"):
-        pairs = measurements.paired(arm, "wanda", "log_ppl_80")
-        ratio, low, high = _exp_estimate([ours - start for ours, start in pairs])
-        colour = "C1" if arm == "wanda+dsnot" else "C6"
-        axes.barh(place, ratio - 1, left=1, color=colour, alpha=0.75)
-        axes.plot([low, high], [place, place], "k-", lw=1.2)
-        axes.annotate(
-            f"{ratio:.2f}",
-            (max(ratio, high, 1.0), place),
-            (4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8.5,
-        )
-        names.append(arm.removeprefix("wanda+").replace("dsnot", "DSnoT"))
-    axes.axvline(1, color="black", lw=0.8)
-    axes.set(xscale="log", xlabel="perplexity ÷ that of Wanda alone, at 80 %")
-    axes.margins(x=0.12)
-    axes.set_yticks(range(len(names)), names, fontsize=9)
-    axes.grid(visible=False, axis="y")
-    _plain_log(axes.xaxis)
-    axes.set_title("Part by part (below 1 repairs)", loc="left", fontsize=11)
-
-
-def _exp_estimate(logs: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and 95 % interval of logarithms, as factors; one value is its own interval."""
-    from rarefy.evidence import estimate
-
-    found = estimate(logs)
-    low = found.mean if found.low is None else found.low
-    high = found.mean if found.high is None else found.high
-    return math.exp(found.mean), math.exp(low), math.exp(high)
-
-
-def _plain_log(axis: Axis) -> None:
-    """Write 50, 100, 200 on a logarithmic axis rather than powers of ten."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    return draw(
+        measurements, [a for a, v in VARIANTS.items() if v.start == "wanda" and "80" in v.levels]
+    )

@@ -133,8 +133,8 @@ def _best_swaps(
                     continue
                 if group:
                     begin = r - r % group
-                    first = np.searchsorted(places[:n], begin)
-                    last = np.searchsorted(places[:n], begin + group)
+                    first = int(np.searchsorted(places[:n], begin))
+                    last = int(np.searchsorted(places[:n], begin + group))
                 back = np.float64(w[r])
                 saved = back * (2 * u[r] - back * gram[r, r])
                 for k in range(first, last):
