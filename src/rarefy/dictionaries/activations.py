@@ -28,8 +28,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from rarefy.dictionaries.codes import Support, fast, gather
-from rarefy.operators import BatchTopK, FeatureTopK, Penalty, Projection, Threshold, TopK
+from rarefy.dictionaries.codes import Support
+from rarefy.operators import FeatureTopK, Penalty, Projection, Threshold, TopK
 
 
 @runtime_checkable
@@ -60,54 +60,11 @@ def select(activation: Projection | Penalty | Activation, u: Tensor) -> Support:
     if isinstance(activation, Penalty):
         return Support.from_mask(activation.prox(u) != 0)
     if isinstance(activation, TopK) and activation.axis == -1 and activation.k < u.shape[-1]:
-        return top(u, activation.k, magnitude=activation.by == "magnitude")
-    if isinstance(activation, BatchTopK) and fast(u):
-        return _batch_top(u, activation)
-    if isinstance(activation, Threshold) and activation.by != "positive":
-        return above(u, torch.as_tensor(activation.tau), magnitude=activation.by == "magnitude")
+        scores = u.abs() if activation.by == "magnitude" else u
+        return Support.from_columns(scores.topk(activation.k, sorted=False).indices, u.shape[-1])
     if isinstance(activation, Projection):
         return Support.from_mask(activation.mask(u))
     return activation.select(u)
-
-
-def above(u: Tensor, threshold: Tensor, *, magnitude: bool = False) -> Support:
-    """Entries of u, or of its magnitudes, above a threshold, strictly.
-
-    Parameters
-    ----------
-    u : Tensor, shape (b, f)
-    threshold : Tensor, shape (f,) or ()
-    magnitude : bool, default False
-    """
-    from rarefy.kernels.cpu import compressed_rows
-
-    find = compressed_rows.above if fast(u) else compressed_rows.above_reference
-    indices, offsets = find(u, threshold.to(u.device), magnitude=magnitude)
-    return Support(indices, offsets, u.shape[-1])
-
-
-def top(u: Tensor, k: int, *, magnitude: bool = False) -> Support:
-    """K best entries of every row, by value or magnitude; of equal entries the lowest indices."""
-    from rarefy.kernels.cpu.topk import top_k, top_k_reference
-
-    columns = (top_k if fast(u) else top_k_reference)(u, k, magnitude=magnitude)
-    return Support.from_columns(columns.view(len(u), k), u.shape[-1])
-
-
-def _batch_top(u: Tensor, projection: BatchTopK) -> Support:
-    """Threshold a whole batch at its exact k-th best; equal entries are left to the projection."""
-    from rarefy.kernels.cpu.select import kth_largest
-
-    budget = min(projection.k * len(u), u.numel())
-    magnitude = projection.by == "magnitude"
-    cut = kth_largest([u], budget, magnitude=magnitude).threshold
-    if projection.by == "positive" and cut <= 0:
-        return above(u, torch.tensor(0.0))
-    below = torch.nextafter(torch.tensor(cut, dtype=torch.float32), torch.tensor(-torch.inf))
-    support = above(u, below, magnitude=magnitude)
-    if len(support.indices) == budget:
-        return support
-    return Support.from_mask(projection.mask(u))
 
 
 def values(activation: Projection | Penalty | Activation, v: Tensor, support: Support) -> Tensor:
@@ -158,7 +115,7 @@ class JumpReLU(nn.Module):
     def select(self, u: Tensor) -> Support:
         """Entries above the threshold; in training the window below it too."""
         theta = self.threshold.detach().clamp(min=0)
-        return above(u, theta - self.bandwidth / 2 if self.training else theta)
+        return Support.from_mask(u > (theta - self.bandwidth / 2 if self.training else theta))
 
     def values(self, v: Tensor, support: Support) -> Tensor:
         """Codes, with the straight-through gradient of the threshold."""
@@ -190,7 +147,7 @@ class Gated(nn.Module):
 
     def select(self, u: Tensor) -> Support:
         """Entries whose gate is open."""
-        return above(u, -self.gate_bias.detach())
+        return Support.from_mask(u + self.gate_bias.detach() > 0)
 
     def values(self, v: Tensor, support: Support) -> Tensor:
         """Magnitudes of the open entries."""
@@ -251,7 +208,7 @@ class BatchCoupled(nn.Module):
 
     @torch.no_grad()
     def _follow(self, u: Tensor, support: Support) -> None:
-        kept = gather(u, support).to(self.threshold.dtype)
+        kept = u[support.rows, support.indices].to(self.threshold.dtype)
         kept = kept.abs() if self.projection.by == "magnitude" else kept
         keep = kept > 0
         if not bool(keep.any()):

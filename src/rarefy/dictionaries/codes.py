@@ -21,7 +21,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 
@@ -77,9 +79,18 @@ class Support:
     def transposed(self) -> tuple[Support, Tensor]:
         """Support of the transpose, and the order that takes this one's entries to its entries."""
         rows, width = self.shape
-        turn = _kernels().transpose_reference if self.indices.is_cuda else _kernels().transpose
-        places, starts, order = turn(self.indices, self.offsets, width)
-        return Support(places, starts, rows), order
+        if self.indices.is_cuda:
+            order = torch.argsort(self.indices, stable=True)
+            counts = torch.bincount(self.indices, minlength=width)
+            offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+            return Support(self.rows[order], offsets, rows), order
+        entries = np.arange(len(self.indices), dtype=np.int64)
+        columns = sparse.csr_array(
+            (entries, self.indices.numpy(), self.offsets.numpy()), shape=(rows, width)
+        ).tocsc()
+        indices = torch.from_numpy(columns.indices.astype(np.int64, copy=False))
+        offsets = torch.from_numpy(columns.indptr.astype(np.int64, copy=False))
+        return Support(indices, offsets, rows), torch.from_numpy(columns.data)
 
     def column_sums(self, values: Tensor) -> Tensor:
         """Sum of the values of every column, shape (f,)."""
@@ -175,29 +186,13 @@ def selected(u: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, support:
     return _Selected.apply(u, x, weight, bias, support)
 
 
-def _kernels() -> Any:
-    # importing them imports Numba
-    from rarefy.kernels.cpu import compressed_rows
-
-    return compressed_rows
-
-
-def fast(*tensors: Tensor) -> bool:
-    """Whether the compiled kernels take these tensors."""
-    return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
-
-
-def _sampled(x: Tensor, weight: Tensor, support: Support) -> Tensor:
-    kernels = _kernels()
-    name = "sampled_product" if fast(x, weight) else "sampled_product_reference"
-    return getattr(kernels, name)(x, weight, support.indices, support.offsets)
-
-
-def gather(u: Tensor, support: Support) -> Tensor:
-    """Entries of u, shape (b, f), at a support, shape (e,); outside the graph."""
-    if fast(u):
-        return _kernels().gather(u, support.indices, support.offsets)
-    return u.detach()[support.rows, support.indices]
+def _sampled(x: Tensor, weight: Tensor, support: Support, chunk: int = 1 << 15) -> Tensor:
+    rows, columns = support.rows, support.indices
+    parts = [
+        (x[rows[start : start + chunk]] * weight[columns[start : start + chunk]]).sum(-1)
+        for start in range(0, len(columns), chunk)
+    ]
+    return torch.cat(parts) if parts else x.new_zeros(0)
 
 
 def _sparse(values: Tensor, support: Support, weight: Tensor) -> Tensor:
@@ -256,7 +251,7 @@ class _Selected(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.support = support
-        return gather(u, support)
+        return u[support.rows, support.indices]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
