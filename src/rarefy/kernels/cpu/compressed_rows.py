@@ -73,9 +73,7 @@ def above_reference(
     return mask.nonzero()[:, 1], offsets
 
 
-def gather(
-    u: Tensor, indices: Tensor, offsets: Tensor, *, threads: int | None = None
-) -> Tensor:
+def gather(u: Tensor, indices: Tensor, offsets: Tensor, *, threads: int | None = None) -> Tensor:
     """Values of a float32 matrix, shape (b, f), at the kept entries, shape (e,)."""
     values = np.empty(len(indices), np.float32)
     matrix = u.detach().contiguous().numpy()
