@@ -28,8 +28,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from rarefy.dictionaries.codes import Support
-from rarefy.operators import FeatureTopK, Penalty, Projection, Threshold, TopK
+from rarefy.dictionaries.codes import Support, compiled
+from rarefy.operators import BatchTopK, FeatureTopK, Penalty, Projection, Threshold, TopK
 
 
 @runtime_checkable
@@ -60,11 +60,93 @@ def select(activation: Projection | Penalty | Activation, u: Tensor) -> Support:
     if isinstance(activation, Penalty):
         return Support.from_mask(activation.prox(u) != 0)
     if isinstance(activation, TopK) and activation.axis == -1 and activation.k < u.shape[-1]:
-        scores = u.abs() if activation.by == "magnitude" else u
-        return Support.from_columns(scores.topk(activation.k, sorted=False).indices, u.shape[-1])
+        columns = _top_k(u, activation.k, magnitude=activation.by == "magnitude")
+        return Support.from_columns(columns.view(len(u), -1), u.shape[-1])
+    if isinstance(activation, BatchTopK):
+        return _flat_top_k(u, activation.k * len(u), by=activation.by)
+    if isinstance(activation, FeatureTopK):
+        return _column_top_k(u, activation)
+    if isinstance(activation, Threshold):
+        tau = torch.as_tensor(activation.tau, device=u.device)
+        tau = tau.clamp(min=0) if activation.by == "positive" else tau
+        return above(u, tau, magnitude=activation.by == "magnitude")
     if isinstance(activation, Projection):
         return Support.from_mask(activation.mask(u))
     return activation.select(u)
+
+
+def above(u: Tensor, threshold: Tensor, *, magnitude: bool = False) -> Support:
+    """Entries strictly above a threshold, which is a number or one for each latent.
+
+    Parameters
+    ----------
+    u : Tensor, shape (b, f)
+    threshold : Tensor, shape (f,) or ()
+    magnitude : bool, default False
+        Compare ``|u|``.
+
+    Returns
+    -------
+    Support of shape (b, f)
+    """
+    from rarefy.kernels.cpu import compressed_rows as kernels
+
+    find = kernels.above if compiled(u) else kernels.above_reference
+    return Support(*find(u, threshold, magnitude=magnitude), u.shape[-1])
+
+
+def _top_k(u: Tensor, k: int | Tensor, *, magnitude: bool) -> Tensor:
+    from rarefy.kernels.cpu import topk as kernels
+
+    return (kernels.top_k if compiled(u) else kernels.top_k_reference)(u, k, magnitude=magnitude)
+
+
+def _flat_top_k(u: Tensor, count: int, *, by: str) -> Support:
+    """The best entries of the whole batch; of equal ones the first, row by row.
+
+    One row in 16 tells where the cut must lie; the entries above that guess are few, and where
+    they are at least as many as are wanted the best of them are the best of all.
+    """
+    magnitude = by == "magnitude"
+    sample = (u[::16].abs() if magnitude else u[::16]).reshape(-1)
+    wanted = int(1.3 * count * len(sample) / u.numel()) + 16 if u.numel() else 0
+    floor = torch.tensor(0.0 if by == "positive" else -torch.inf, device=u.device)
+    guess = floor
+    if wanted < len(sample):
+        guess = torch.maximum(sample.topk(wanted, sorted=False).values.min().float(), floor)
+    support = above(u, guess, magnitude=magnitude)
+    if len(support.indices) < count and guess > floor:
+        support = above(u, floor, magnitude=magnitude)
+    if len(support.indices) <= count:
+        return support
+    found = support.of(u)
+    best = _top_k(found[None], count, magnitude=magnitude).sort().values
+    rows = torch.bincount(support.rows[best], minlength=len(u))
+    offsets = torch.zeros(len(u) + 1, dtype=torch.int64, device=u.device)
+    torch.cumsum(rows, 0, out=offsets[1:])
+    return Support(support.indices[best], offsets, u.shape[-1])
+
+
+def _column_top_k(u: Tensor, activation: FeatureTopK) -> Support:
+    """The best entries of every column, found as rows of the transpose."""
+    rows, width = u.shape
+    counts = torch.as_tensor(activation.k).expand(width).clamp(max=rows)
+    columns = u.t().contiguous()
+    indices = _top_k(columns, counts, magnitude=activation.by == "magnitude")
+    offsets = torch.zeros(width + 1, dtype=torch.int64, device=u.device)
+    torch.cumsum(counts.to(u.device), 0, out=offsets[1:])
+    support = Support(indices, offsets, rows).transposed[0]
+    return _positive(support, u) if activation.by == "positive" else support
+
+
+def _positive(support: Support, u: Tensor) -> Support:
+    keep = support.of(u) > 0
+    if bool(keep.all()):
+        return support
+    counts = torch.bincount(support.rows[keep], minlength=len(u))
+    offsets = torch.zeros(len(u) + 1, dtype=torch.int64, device=u.device)
+    torch.cumsum(counts, 0, out=offsets[1:])
+    return Support(support.indices[keep], offsets, u.shape[-1])
 
 
 def values(activation: Projection | Penalty | Activation, v: Tensor, support: Support) -> Tensor:
@@ -115,7 +197,7 @@ class JumpReLU(nn.Module):
     def select(self, u: Tensor) -> Support:
         """Entries above the threshold; in training the window below it too."""
         theta = self.threshold.detach().clamp(min=0)
-        return Support.from_mask(u > (theta - self.bandwidth / 2 if self.training else theta))
+        return above(u, theta - self.bandwidth / 2 if self.training else theta)
 
     def values(self, v: Tensor, support: Support) -> Tensor:
         """Codes, with the straight-through gradient of the threshold."""
@@ -147,7 +229,7 @@ class Gated(nn.Module):
 
     def select(self, u: Tensor) -> Support:
         """Entries whose gate is open."""
-        return Support.from_mask(u + self.gate_bias.detach() > 0)
+        return above(u, -self.gate_bias.detach())
 
     def values(self, v: Tensor, support: Support) -> Tensor:
         """Magnitudes of the open entries."""
@@ -208,7 +290,7 @@ class BatchCoupled(nn.Module):
 
     @torch.no_grad()
     def _follow(self, u: Tensor, support: Support) -> None:
-        kept = u[support.rows, support.indices].to(self.threshold.dtype)
+        kept = support.of(u).to(self.threshold.dtype)
         kept = kept.abs() if self.projection.by == "magnitude" else kept
         keep = kept > 0
         if not bool(keep.any()):

@@ -21,9 +21,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 
 
@@ -75,22 +73,24 @@ class Support:
             torch.arange(len(counts), device=counts.device), counts, output_size=len(self.indices)
         )
 
+    def of(self, u: Tensor) -> Tensor:
+        """Values of a (rows, width) array at the kept entries, shape (e,), outside the graph."""
+        from rarefy.kernels.cpu import compressed_rows as kernels
+
+        gather = kernels.gather if compiled(u) else kernels.gather_reference
+        return gather(u.detach(), self.indices, self.offsets)
+
     @cached_property
     def transposed(self) -> tuple[Support, Tensor]:
         """Support of the transpose, and the order that takes this one's entries to its entries."""
+        if self.indices.is_cpu:
+            from rarefy.kernels.cpu.compressed_rows import transpose
+        else:
+            from rarefy.kernels.cpu.compressed_rows import transpose_reference as transpose
+
         rows, width = self.shape
-        if self.indices.is_cuda:
-            order = torch.argsort(self.indices, stable=True)
-            counts = torch.bincount(self.indices, minlength=width)
-            offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-            return Support(self.rows[order], offsets, rows), order
-        entries = np.arange(len(self.indices), dtype=np.int64)
-        columns = sparse.csr_array(
-            (entries, self.indices.numpy(), self.offsets.numpy()), shape=(rows, width)
-        ).tocsc()
-        indices = torch.from_numpy(columns.indices.astype(np.int64, copy=False))
-        offsets = torch.from_numpy(columns.indptr.astype(np.int64, copy=False))
-        return Support(indices, offsets, rows), torch.from_numpy(columns.data)
+        indices, offsets, order = transpose(self.indices, self.offsets, width)
+        return Support(indices, offsets, rows), order
 
     def column_sums(self, values: Tensor) -> Tensor:
         """Sum of the values of every column, shape (f,)."""
@@ -186,13 +186,16 @@ def selected(u: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, support:
     return _Selected.apply(u, x, weight, bias, support)
 
 
-def _sampled(x: Tensor, weight: Tensor, support: Support, chunk: int = 1 << 15) -> Tensor:
-    rows, columns = support.rows, support.indices
-    parts = [
-        (x[rows[start : start + chunk]] * weight[columns[start : start + chunk]]).sum(-1)
-        for start in range(0, len(columns), chunk)
-    ]
-    return torch.cat(parts) if parts else x.new_zeros(0)
+def compiled(*tensors: Tensor) -> bool:
+    """Whether the kernels of this processor take these tensors; else their plain twins do."""
+    return all(tensor.is_cpu and tensor.dtype == torch.float32 for tensor in tensors)
+
+
+def _sampled(x: Tensor, weight: Tensor, support: Support) -> Tensor:
+    from rarefy.kernels.cpu import compressed_rows as kernels
+
+    product = kernels.sampled_product if compiled(x, weight) else kernels.sampled_product_reference
+    return product(x, weight, support.indices, support.offsets)
 
 
 def _sparse(values: Tensor, support: Support, weight: Tensor) -> Tensor:
@@ -251,7 +254,7 @@ class _Selected(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.support = support
-        return u[support.rows, support.indices]
+        return support.of(u)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
