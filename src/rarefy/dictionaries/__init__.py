@@ -6,11 +6,23 @@
 ``losses``       L1, L0, the gate's loss, AuxK, Matryoshka;
 ``stream``       batches as a function of the step;
 ``train``        :func:`train`, with checkpoints;
-``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities.
+``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities;
+``unrolled``     :func:`proximal_gradient`, and encoders of several such steps;
+``bidirectional``  latents of two signs: how balanced, and whether the two mean opposites;
+``probing``      what latents know of labels: sparse probes, absorption, SCR, TPP, unlearning;
+``steering``     directions added at a site, compared at equal cost.
 """
 
 from rarefy.dictionaries.activations import Activation, BatchCoupled, Gated, JumpReLU
 from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
+from rarefy.dictionaries.bidirectional import (
+    Bidirectionality,
+    auroc,
+    bidirectionality,
+    fix_signs,
+    opposite_meaning,
+    opposite_pairs,
+)
 from rarefy.dictionaries.codes import SparseCodes, Support, sampled_product, sparse_product
 from rarefy.dictionaries.losses import (
     AuxK,
@@ -21,29 +33,86 @@ from rarefy.dictionaries.losses import (
     squared_error,
 )
 from rarefy.dictionaries.metrics import Evaluation, evaluate
+from rarefy.dictionaries.probing import (
+    Crossed,
+    Detection,
+    Labelled,
+    SparseProbe,
+    SpuriousRemoval,
+    TargetedRemoval,
+    ablate,
+    absorption,
+    detect,
+    label_latents,
+    mean_difference,
+    sparse_probe,
+    spurious_removal,
+    targeted_removal,
+    unlearning_latents,
+)
+from rarefy.dictionaries.steering import (
+    Effect,
+    LatentDirection,
+    Steered,
+    at_equal_kl,
+    difference_in_means,
+    latent_direction,
+    steering_effect,
+)
 from rarefy.dictionaries.stream import ArrayStream, Stream
 from rarefy.dictionaries.train import train
+from rarefy.dictionaries.unrolled import UnrolledAutoencoder, proximal_gradient
 
 __all__ = [
     "Activation",
     "ArrayStream",
     "AuxK",
     "BatchCoupled",
+    "Bidirectionality",
+    "Crossed",
+    "Detection",
+    "Effect",
     "Encoded",
     "Evaluation",
-    "Gated",
     "GateLoss",
+    "Gated",
     "JumpReLU",
     "L0Loss",
     "L1Loss",
+    "Labelled",
+    "LatentDirection",
     "MatryoshkaError",
     "SparseAutoencoder",
     "SparseCodes",
+    "SparseProbe",
+    "SpuriousRemoval",
+    "Steered",
     "Stream",
     "Support",
+    "TargetedRemoval",
+    "UnrolledAutoencoder",
+    "ablate",
+    "absorption",
+    "at_equal_kl",
+    "auroc",
+    "bidirectionality",
+    "detect",
+    "difference_in_means",
     "evaluate",
+    "fix_signs",
+    "label_latents",
+    "latent_direction",
+    "mean_difference",
+    "opposite_meaning",
+    "opposite_pairs",
+    "proximal_gradient",
     "sampled_product",
+    "sparse_probe",
     "sparse_product",
+    "spurious_removal",
     "squared_error",
+    "steering_effect",
+    "targeted_removal",
     "train",
+    "unlearning_latents",
 ]
