@@ -11,6 +11,8 @@
 ``bidirectional``  latents of two signs: how balanced, and whether the two mean opposites;
 ``probing``      what latents know of labels: sparse probes, absorption, SCR, TPP, unlearning;
 ``steering``     directions added at a site, compared at equal cost.
+``formats``      :func:`save` and :func:`load`: rarefy's, SAELens's, sparsify's folders;
+``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities.
 """
 
 from rarefy.dictionaries.activations import Activation, BatchCoupled, Gated, JumpReLU
@@ -24,6 +26,7 @@ from rarefy.dictionaries.bidirectional import (
     opposite_pairs,
 )
 from rarefy.dictionaries.codes import SparseCodes, Support, sampled_product, sparse_product
+from rarefy.dictionaries.formats import load, save
 from rarefy.dictionaries.losses import (
     AuxK,
     GateLoss,
@@ -102,11 +105,13 @@ __all__ = [
     "fix_signs",
     "label_latents",
     "latent_direction",
+    "load",
     "mean_difference",
     "opposite_meaning",
     "opposite_pairs",
     "proximal_gradient",
     "sampled_product",
+    "save",
     "sparse_probe",
     "sparse_product",
     "spurious_removal",

@@ -15,7 +15,7 @@ Axis letters: b rows, d width of x, f latents, e kept entries.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -116,6 +116,16 @@ class SparseAutoencoder(nn.Module):
     def n_latents(self) -> int:
         """Number of features."""
         return self.decoder.shape[0]
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments the autoencoder is built from, but for its activation, as JSON."""
+        return {
+            "d_in": self.d_in,
+            "n_latents": self.n_latents,
+            "encoder_bias": self.encoder_bias is not None,
+            "decoder_bias": self.decoder_bias is not None,
+            "subtract_decoder_bias": self.subtract_decoder_bias,
+        }
 
     def centered(self, x: Tensor) -> Tensor:
         """What the encoder sees of x, shape (b, d)."""
