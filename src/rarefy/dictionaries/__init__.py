@@ -3,18 +3,21 @@
 ``codes``        which latents are active, and the two sparse products;
 ``activations``  operators as activations, JumpReLU, Gated, batch-coupled projections;
 ``autoencoder``  :class:`SparseAutoencoder`: an encoder, an activation and a decoder;
+``unrolled``     :func:`proximal_gradient`, and encoders of several such steps;
 ``losses``       L1, L0, the gate's loss, AuxK, Matryoshka;
 ``stream``       batches as a function of the step;
+``harvest``      activations of any transformers model at any module, and their gradients;
+``activation_stream``  a stream of them in bounded memory (``buffer``), from disk (``shards``);
+``splice``       something else in a site's place: reconstruct, steer, ablate;
 ``train``        :func:`train`, with checkpoints;
+``formats``      :func:`save` and :func:`load`: rarefy's, SAELens's, sparsify's folders;
 ``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities;
-``unrolled``     :func:`proximal_gradient`, and encoders of several such steps;
 ``bidirectional``  latents of two signs: how balanced, and whether the two mean opposites;
 ``probing``      what latents know of labels: sparse probes, absorption, SCR, TPP, unlearning;
 ``steering``     directions added at a site, compared at equal cost.
-``formats``      :func:`save` and :func:`load`: rarefy's, SAELens's, sparsify's folders;
-``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities.
 """
 
+from rarefy.dictionaries.activation_stream import ActivationStream
 from rarefy.dictionaries.activations import Activation, BatchCoupled, Gated, JumpReLU
 from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
 from rarefy.dictionaries.bidirectional import (
@@ -27,6 +30,7 @@ from rarefy.dictionaries.bidirectional import (
 )
 from rarefy.dictionaries.codes import SparseCodes, Support, sampled_product, sparse_product
 from rarefy.dictionaries.formats import load, save
+from rarefy.dictionaries.harvest import content_mask, harvest, resolve_site
 from rarefy.dictionaries.losses import (
     AuxK,
     GateLoss,
@@ -53,6 +57,8 @@ from rarefy.dictionaries.probing import (
     targeted_removal,
     unlearning_latents,
 )
+from rarefy.dictionaries.shards import ShardStream
+from rarefy.dictionaries.splice import splice
 from rarefy.dictionaries.steering import (
     Effect,
     LatentDirection,
@@ -68,6 +74,7 @@ from rarefy.dictionaries.unrolled import UnrolledAutoencoder, proximal_gradient
 
 __all__ = [
     "Activation",
+    "ActivationStream",
     "ArrayStream",
     "AuxK",
     "BatchCoupled",
@@ -85,6 +92,7 @@ __all__ = [
     "Labelled",
     "LatentDirection",
     "MatryoshkaError",
+    "ShardStream",
     "SparseAutoencoder",
     "SparseCodes",
     "SparseProbe",
@@ -99,10 +107,12 @@ __all__ = [
     "at_equal_kl",
     "auroc",
     "bidirectionality",
+    "content_mask",
     "detect",
     "difference_in_means",
     "evaluate",
     "fix_signs",
+    "harvest",
     "label_latents",
     "latent_direction",
     "load",
@@ -110,10 +120,12 @@ __all__ = [
     "opposite_meaning",
     "opposite_pairs",
     "proximal_gradient",
+    "resolve_site",
     "sampled_product",
     "save",
     "sparse_probe",
     "sparse_product",
+    "splice",
     "spurious_removal",
     "squared_error",
     "steering_effect",
