@@ -66,6 +66,7 @@ from rarefy.dictionaries.steering import (
     at_equal_kl,
     difference_in_means,
     latent_direction,
+    steered_predictions,
     steering_effect,
 )
 from rarefy.dictionaries.stream import ArrayStream, Stream
@@ -128,6 +129,7 @@ __all__ = [
     "splice",
     "spurious_removal",
     "squared_error",
+    "steered_predictions",
     "steering_effect",
     "targeted_removal",
     "train",

@@ -1,0 +1,87 @@
+"""How the dictionaries of paper 41 are trained: alike but for the activation and the width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from rarefy.dictionaries import (
+    ArrayStream,
+    AuxK,
+    JumpReLU,
+    L0Loss,
+    SparseAutoencoder,
+    train,
+)
+from rarefy.operators import TopK
+
+T = TypeVar("T")
+
+
+class Kind(NamedTuple):
+    """An architecture: its activation, and its width beside that of TopK."""
+
+    activation: str
+    width: float = 1.0
+
+
+KINDS = {
+    "topk": Kind("topk"),
+    "abstopk": Kind("abstopk"),
+    "jumprelu": Kind("jumprelu"),
+    "topk, twice as wide": Kind("topk", 2.0),
+    "abstopk, half as wide": Kind("abstopk", 0.5),
+}
+
+
+def trained(
+    arm: str,
+    x: Tensor,
+    *,
+    n_latents: int,
+    k: int,
+    steps: int,
+    batch_size: int,
+    lr: float,
+    seed: int,
+) -> SparseAutoencoder:
+    """Train the dictionary of an arm on rows of norm about sqrt(d)."""
+    kind = KINDS[arm]
+    width = int(kind.width * n_latents)
+    signed = kind.activation == "abstopk"
+    losses: list[AuxK | L0Loss] = []
+    activation: TopK | JumpReLU
+    if kind.activation == "jumprelu":
+        # Starts near the k-th largest of so many standard normal pre-codes.
+        start = float(torch.distributions.Normal(0, 1).icdf(torch.tensor(1 - k / width)))
+        activation = JumpReLU(width, threshold=start, bandwidth=0.5)
+        losses = [L0Loss(10.0, target=k)]
+    else:
+        activation = TopK(k) if signed else TopK(k, by="positive")
+        losses = [AuxK(width, dead_after=50 * batch_size, signed=signed)]
+    sae = SparseAutoencoder(x.shape[1], width, activation, seed=seed)
+    stream = ArrayStream(x, batch_size=batch_size, seed=seed)
+    train(sae, stream, steps=steps, losses=losses, lr=lr)
+    return sae
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: the products are small, and two trainings run side by side."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def side_by_side(jobs: Sequence[Callable[[], T]]) -> list[T]:
+    """Results of independent jobs, two at a time."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda job: job(), jobs))
