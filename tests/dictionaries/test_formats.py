@@ -137,15 +137,11 @@ def test_dictionary_learning_folders_open(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     best = u.topk(3, dim=-1)
     z = torch.zeros_like(u).scatter(1, best.indices, best.values)
-    torch.testing.assert_close(
-        load(tmp_path)(x).detach(), z @ w["decoder.weight"].t() + w["b_dec"]
-    )
+    torch.testing.assert_close(load(tmp_path)(x).detach(), z @ w["decoder.weight"].t() + w["b_dec"])
     config = {"trainer": {"dict_class": "BatchTopKSAE"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     z = u * (u > 0.4)
-    torch.testing.assert_close(
-        load(tmp_path)(x).detach(), z @ w["decoder.weight"].t() + w["b_dec"]
-    )
+    torch.testing.assert_close(load(tmp_path)(x).detach(), z @ w["decoder.weight"].t() + w["b_dec"])
 
 
 @pytest.mark.parametrize("package", ["saelens", "sparsify"])

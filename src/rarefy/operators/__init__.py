@@ -5,6 +5,7 @@ and give back the same kind, dtype and device. ``rarefy.operators._scalar`` hold
 compiled scalar twins for inner loops (importing it imports Numba).
 """
 
+from rarefy.operators.norm_matched import NormMatched
 from rarefy.operators.penalties import (
     CEL0,
     L0,
@@ -43,6 +44,7 @@ __all__ = [
     "LogSum",
     "Lq",
     "MutualTopK",
+    "NormMatched",
     "Penalty",
     "Projection",
     "Threshold",

@@ -17,7 +17,7 @@ from rarefy.dictionaries import (
     proximal_gradient,
 )
 from rarefy.operators import L0, L1, Penalty, Projection, TopK
-from rarefy.papers._abstopk_training import KINDS, trained
+from rarefy.papers._abstopk_training import trained
 from rarefy.papers._recipe import Trial
 
 WIDTH, LAM, K = 6, 0.4, 2
@@ -33,7 +33,7 @@ OPERATORS: dict[str, Penalty | Projection] = {
 }
 
 AXES, RAYS, ACTIVE, SPACE = 48, 32, 6, 64
-_NEAR = 0.9
+_NEAR = 0.8
 
 
 def operator_metrics(trial: Trial) -> dict[str, float]:
@@ -110,12 +110,11 @@ def axis_metrics(arm: str, trial: Trial) -> dict[str, float]:
     sae = trained(
         arm,
         x,
-        # Without signs there is a latent for either pole of an axis.
-        n_latents=AXES + RAYS if KINDS[arm].width == 1 else (2 * AXES + RAYS) // 2,
+        n_latents=AXES + RAYS,
         k=ACTIVE,
-        steps=trial.pick(smoke=20, default=800, full=3000),
+        steps=trial.pick(smoke=20, default=700, full=3000),
         batch_size=512,
-        lr=3e-3,
+        lr=5e-3,
         # The trial's own seed would draw the truth as the initial dictionary.
         seed=trial.seed + 10_000,
     )

@@ -57,17 +57,26 @@ def trained(
     losses: list[AuxK | L0Loss] = []
     activation: TopK | JumpReLU
     if kind.activation == "jumprelu":
-        # Starts near the k-th largest of so many standard normal pre-codes.
-        start = float(torch.distributions.Normal(0, 1).icdf(torch.tensor(1 - k / width)))
-        activation = JumpReLU(width, threshold=start, bandwidth=0.5)
-        losses = [L0Loss(10.0, target=k)]
+        activation = JumpReLU(width, bandwidth=0.5)
+        losses = [L0Loss(100.0, target=k)]
     else:
         activation = TopK(k) if signed else TopK(k, by="positive")
         losses = [AuxK(width, dead_after=50 * batch_size, signed=signed)]
     sae = SparseAutoencoder(x.shape[1], width, activation, seed=seed)
+    if isinstance(activation, JumpReLU):
+        activation.threshold.data.zero_()
+        _match(sae, activation, x[:2048] - x.mean(0), k)
     stream = ArrayStream(x, batch_size=batch_size, seed=seed)
     train(sae, stream, steps=steps, losses=losses, lr=lr)
+    if isinstance(activation, JumpReLU):
+        _match(sae, activation, x[:8192], k)
     return sae
+
+
+def _match(sae: SparseAutoencoder, activation: JumpReLU, x: Tensor, k: int) -> None:
+    """Move all thresholds alike, so that rows have k codes on average: before training and after."""
+    over = (sae.pre_codes(x) - activation.threshold.data).flatten()
+    activation.threshold.data += over.topk(k * len(x) + 1).values[-1]
 
 
 @contextmanager

@@ -120,8 +120,8 @@ def setup(
             data,
             site,
             trial.device,
-            trial.pick(smoke=2000, default=60_000, full=2_000_000),
-            trial.pick(smoke=2000, default=6000, full=40_000),
+            trial.pick(smoke=1500, default=60_000, full=2_000_000),
+            trial.pick(smoke=1500, default=6000, full=40_000),
         )
     return Shared(rows, n_latents, k, kl)
 
@@ -168,13 +168,14 @@ def _patch_metrics(arm: str, k: int, trial: Trial) -> dict[str, float]:
     rows = patches(
         train=trial.pick(smoke=4000, default=80_000, full=80_000),
         test=trial.pick(smoke=1000, default=8000, full=20_000),
+        standardise=True,
     )
     sae = trained(
         arm,
         rows.train,
         n_latents=256,
         k=k,
-        steps=trial.pick(smoke=10, default=400, full=3000),
+        steps=trial.pick(smoke=10, default=300, full=3000),
         batch_size=512,
         lr=2e-3,
         seed=trial.seed,
@@ -223,9 +224,9 @@ def _on_language(arm: str, shared: Shared, trial: Trial) -> SparseAutoencoder:
         shared.language.train,
         n_latents=shared.n_latents,
         k=shared.k,
-        steps=trial.pick(smoke=10, default=300, full=20_000),
+        steps=trial.pick(smoke=10, default=250, full=20_000),
         batch_size=512,
-        lr=2e-3,
+        lr=4e-3,
         seed=trial.seed,
     )
 
