@@ -75,7 +75,7 @@ def test_rows_stand_beside_their_tokens(shared):
     rows = data.probing
     each = language.LENGTH - 2
     # The first window: harvested again, by the model's own list of hidden states.
-    first = language.windows(language._tokens(tokenizer, language.documents(None)[0], 10)[0], 128)
+    first = language.windows(language.some_tokens(tokenizer, language.documents(None)[0], 10)[0], 128)
     with torch.no_grad():
         states = model(input_ids=first[:1], output_hidden_states=True).hidden_states
     assert torch.equal(rows.token[:each], first[0, 1:-1])

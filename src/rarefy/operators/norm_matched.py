@@ -78,7 +78,7 @@ class NormMatched(Projection):
         target = torch.as_tensor(self.target, device=scores.device, dtype=torch.float64)
         if target.ndim and target.shape != scores.shape[:-1]:
             raise ValueError(
-                f"target is of shape {tuple(target.shape)} but x has rows {tuple(scores.shape[:-1])}"
+                f"target is of shape {tuple(target.shape)} but x is of {tuple(scores.shape)}"
             )
         order = scores.sort(dim=-1, descending=True, stable=True)
         counts = self._counts(order.values.double(), target.expand(scores.shape[:-1]))

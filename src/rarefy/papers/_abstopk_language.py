@@ -82,11 +82,11 @@ def language(
     model, tokenizer = opened
     evaluation, own = documents(text)
     train_text = training_documents() if text is None else own
-    train_ids, _ = _tokens(tokenizer, train_text, rows)
+    train_ids, _ = some_tokens(tokenizer, train_text, rows)
     x = harvest(model, windows(train_ids, LENGTH, limit=rows // (LENGTH - 1) + 1), site, skip=1)
     scale = x.shape[1] ** 0.5 / float(x.norm(dim=1).mean())
     pieces = tuple(tokenizer.batch_decode([[i] for i in range(tokenizer.vocab_size)]))
-    ids, kinds = _tokens(tokenizer, evaluation, 3 * labelled_rows)
+    ids, kinds = some_tokens(tokenizer, evaluation, 3 * labelled_rows)
     cut, cut_kinds = windows(ids, LENGTH), windows(kinds, LENGTH)
     each = labelled_rows // (LENGTH - 2) + 1
     parts = [
@@ -99,7 +99,7 @@ def language(
     return Language(opened, site, scale, x * scale, *parts, cut[last], cut_kinds[last], pieces)
 
 
-def _tokens(tokenizer: object, texts: tuple[str, ...], enough: int) -> tuple[Tensor, Tensor]:
+def some_tokens(tokenizer: object, texts: tuple[str, ...], enough: int) -> tuple[Tensor, Tensor]:
     """Tokens and kinds of as many texts as are needed, taken from all over the list."""
     step = max(1, len(texts) // 40)
     order = [i for start in range(step) for i in range(start, len(texts), step)]
