@@ -122,7 +122,7 @@ def test_figure_draws_three_panels(smoke):
 
 
 def test_bad_options(trial):
-    with pytest.raises(ValueError, match="k must be from 1 to half of the 1024 latents, got 600"):
+    with pytest.raises(ValueError, match="k must be from 1 to a quarter of the 1024 latents, got 600"):
         recipe.setup(trial, k=600)
     with pytest.raises(ValueError, match="kl must be positive, got 0"):
         recipe.setup(trial, kl=0.0)

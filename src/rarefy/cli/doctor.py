@@ -45,8 +45,8 @@ def doctor(
 
 
 def _of_file(path: Path) -> Diagnosis:
-    from rarefy.weights import diagnose_tensors, load_sparse
     from rarefy.data.files import load_tensors
+    from rarefy.weights import diagnose_tensors, load_sparse
 
     tensors, metadata = load_tensors(path)
     said = json_.loads(metadata.get("rarefy", "{}"))

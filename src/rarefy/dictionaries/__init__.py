@@ -10,15 +10,19 @@
 ``activation_stream``  a stream of them in bounded memory (``buffer``), from disk (``shards``);
 ``splice``       something else in a site's place: reconstruct, steer, ablate;
 ``train``        :func:`train`, with checkpoints;
+``matching_pursuit``  :class:`MatchingPursuitSAE`, an encoder that pursues;
 ``formats``      :func:`save` and :func:`load`: rarefy's, SAELens's, sparsify's folders;
 ``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities;
 ``bidirectional``  latents of two signs: how balanced, and whether the two mean opposites;
 ``probing``      what latents know of labels: sparse probes, absorption, SCR, TPP, unlearning;
-``steering``     directions added at a site, compared at equal cost.
+``steering``     directions added at a site, compared at equal cost;
+``afa``          :class:`TopAFA`: as many features as the norm of the input asks for;
+``diagnostics``  what norms say of a dictionary: epsilon LBO, ZF plot, coherence.
 """
 
 from rarefy.dictionaries.activation_stream import ActivationStream
 from rarefy.dictionaries.activations import Activation, BatchCoupled, Gated, JumpReLU
+from rarefy.dictionaries.afa import NormLoss, TopAFA, code_norms
 from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
 from rarefy.dictionaries.bidirectional import (
     Bidirectionality,
@@ -29,6 +33,17 @@ from rarefy.dictionaries.bidirectional import (
     opposite_pairs,
 )
 from rarefy.dictionaries.codes import SparseCodes, Support, sampled_product, sparse_product
+from rarefy.dictionaries.diagnostics import (
+    Coherence,
+    ZFPoints,
+    coherence,
+    description_length,
+    draw_zf,
+    epsilon_lbo,
+    norm_bounds,
+    norms,
+    zf_points,
+)
 from rarefy.dictionaries.formats import load, save
 from rarefy.dictionaries.harvest import content_mask, harvest, resolve_site
 from rarefy.dictionaries.losses import (
@@ -39,6 +54,7 @@ from rarefy.dictionaries.losses import (
     MatryoshkaError,
     squared_error,
 )
+from rarefy.dictionaries.matching_pursuit import MatchingPursuitSAE, Revive
 from rarefy.dictionaries.metrics import Evaluation, evaluate
 from rarefy.dictionaries.probing import (
     Crossed,
@@ -80,6 +96,7 @@ __all__ = [
     "AuxK",
     "BatchCoupled",
     "Bidirectionality",
+    "Coherence",
     "Crossed",
     "Detection",
     "Effect",
@@ -92,7 +109,10 @@ __all__ = [
     "L1Loss",
     "Labelled",
     "LatentDirection",
+    "MatchingPursuitSAE",
     "MatryoshkaError",
+    "NormLoss",
+    "Revive",
     "ShardStream",
     "SparseAutoencoder",
     "SparseCodes",
@@ -102,15 +122,22 @@ __all__ = [
     "Stream",
     "Support",
     "TargetedRemoval",
+    "TopAFA",
     "UnrolledAutoencoder",
+    "ZFPoints",
     "ablate",
     "absorption",
     "at_equal_kl",
     "auroc",
     "bidirectionality",
+    "code_norms",
+    "coherence",
     "content_mask",
+    "description_length",
     "detect",
     "difference_in_means",
+    "draw_zf",
+    "epsilon_lbo",
     "evaluate",
     "fix_signs",
     "harvest",
@@ -118,6 +145,8 @@ __all__ = [
     "latent_direction",
     "load",
     "mean_difference",
+    "norm_bounds",
+    "norms",
     "opposite_meaning",
     "opposite_pairs",
     "proximal_gradient",
@@ -134,4 +163,5 @@ __all__ = [
     "targeted_removal",
     "train",
     "unlearning_latents",
+    "zf_points",
 ]

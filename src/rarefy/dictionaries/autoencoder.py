@@ -118,10 +118,11 @@ class SparseAutoencoder(nn.Module):
         return self.decoder.shape[0]
 
     def config(self) -> dict[str, Any]:
-        """Return the arguments the autoencoder is built from, but for its activation, as JSON."""
+        """Return the arguments that an autoencoder of this kind and size is built from."""
         return {
             "d_in": self.d_in,
             "n_latents": self.n_latents,
+            "activation": self.activation,
             "encoder_bias": self.encoder_bias is not None,
             "decoder_bias": self.decoder_bias is not None,
             "subtract_decoder_bias": self.subtract_decoder_bias,

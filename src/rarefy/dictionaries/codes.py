@@ -98,16 +98,24 @@ class Support:
 
 
 class SparseCodes(NamedTuple):
-    """Codes of a batch: one value for every entry of a support; a kept value may be 0."""
+    """Codes of a batch: one value for every entry of a support.
+
+    A kept value may be 0. A row may name a latent more than once only where ``repeats`` says so
+    (a pursuit may come back to an atom); its code is then the sum.
+    """
 
     values: Tensor
     support: Support
+    repeats: bool = False
 
     @property
     def l0(self) -> Tensor:
-        """Number of nonzero values in each row, shape (b,)."""
-        nonzero = (self.values != 0).long()
-        return nonzero.new_zeros(self.support.shape[0]).index_add_(0, self.support.rows, nonzero)
+        """Number of latents in each row that have a nonzero value, shape (b,)."""
+        rows, width = self.support.shape
+        flat = (self.support.rows * width + self.support.indices)[self.values != 0]
+        if self.repeats:
+            flat = flat.unique()
+        return torch.bincount(flat // width, minlength=rows)
 
     @property
     def active(self) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from rarefy.dictionaries.activations import Activation, BatchCoupled, Gated, JumpReLU
 from rarefy.dictionaries.autoencoder import SparseAutoencoder
+from rarefy.dictionaries.matching_pursuit import MatchingPursuitSAE
 from rarefy.operators import L0, L1, Penalty, Projection, Threshold, TopK
 
 _SAELENS_VERSION = "6.54.12"
@@ -32,6 +33,8 @@ def to_saelens(
     sae: SparseAutoencoder, metadata: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Config and tensors of a SAELens folder."""
+    if isinstance(sae, MatchingPursuitSAE):
+        return _pursuit_to_saelens(sae, metadata)
     _plain(sae, "SAELens")
     activation = sae.activation
     bias = _encoder_bias(sae)
@@ -58,7 +61,27 @@ def to_saelens(
         architecture = "jumprelu"
         tensors["b_enc"] = bias
         tensors["threshold"] = _threshold(activation, sae)
-    config = {
+    config = _saelens_config(sae, architecture, metadata) | extra
+    return config, {name: tensor.detach().float().clone() for name, tensor in tensors.items()}
+
+
+def _pursuit_to_saelens(
+    sae: MatchingPursuitSAE, metadata: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if sae.signed or sae.orthogonal:
+        raise ValueError("SAELens has no signed or orthogonal pursuit: save as 'rarefy'")
+    config = _saelens_config(sae, "matching_pursuit", metadata) | {
+        "residual_threshold": sae.tol,
+        "max_iterations": sae.k,
+        "stop_on_duplicate_support": False,
+    }
+    return config, {"W_dec": sae.decoder.detach().clone(), "b_dec": _decoder_bias(sae).clone()}
+
+
+def _saelens_config(
+    sae: SparseAutoencoder, architecture: str, metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
         "architecture": architecture,
         "d_in": sae.d_in,
         "d_sae": sae.n_latents,
@@ -67,10 +90,8 @@ def to_saelens(
         "apply_b_dec_to_input": sae.subtract_decoder_bias,
         "normalize_activations": "none",
         "reshape_activations": "none",
-        **extra,
         "metadata": {"sae_lens_version": _SAELENS_VERSION, **metadata},
     }
-    return config, {name: tensor.detach().float().clone() for name, tensor in tensors.items()}
 
 
 def from_saelens(
@@ -86,6 +107,21 @@ def from_saelens(
     architecture = config.get("architecture")
     decoder = _tensor(tensors, "W_dec", place)
     width = len(decoder)
+    if architecture == "matching_pursuit":
+        if config.get("stop_on_duplicate_support"):
+            raise ValueError(
+                f"{place} stops when an atom is chosen again, which rarefy's pursuit does not: "
+                "stop_on_duplicate_support false is wanted"
+            )
+        pursuit = MatchingPursuitSAE(
+            decoder.shape[1],
+            width,
+            k=config.get("max_iterations") or decoder.shape[1],
+            tol=config.get("residual_threshold") or 0.0,
+        )
+        _fill(pursuit.decoder, decoder, place)
+        _fill(pursuit.decoder_bias, _tensor(tensors, "b_dec", place), place)
+        return pursuit
     activation: Projection | Penalty | Activation
     if architecture in ("topk", "abstopk"):
         activation = TopK(config["k"], by="positive" if architecture == "topk" else "magnitude")
@@ -102,7 +138,7 @@ def from_saelens(
     else:
         raise ValueError(
             f"{place} is of the architecture {architecture!r}, expected standard, topk, abstopk, "
-            "jumprelu or gated"
+            "jumprelu, gated or matching_pursuit"
         )
     encoder = _tensor(tensors, "W_enc", place).t()
     if config.get("rescale_acts_by_decoder_norm"):
@@ -226,16 +262,20 @@ def _assemble(
     pairs = [(sae.encoder, encoder), (sae.decoder, decoder), (sae.decoder_bias, decoder_bias)]
     if encoder_bias is not None:
         pairs.append((sae.encoder_bias, encoder_bias))
-    with torch.no_grad():
-        for parameter, tensor in pairs:
-            assert parameter is not None
-            if parameter.shape != tensor.shape:
-                raise ValueError(
-                    f"{place} holds a tensor of shape {tuple(tensor.shape)} where "
-                    f"{tuple(parameter.shape)} is wanted"
-                )
-            parameter.copy_(tensor)
+    for parameter, tensor in pairs:
+        _fill(parameter, tensor, place)
     return sae
+
+
+@torch.no_grad()
+def _fill(parameter: Tensor | None, tensor: Tensor, place: Path) -> None:
+    assert parameter is not None
+    if parameter.shape != tensor.shape:
+        raise ValueError(
+            f"{place} holds a tensor of shape {tuple(tensor.shape)} where "
+            f"{tuple(parameter.shape)} is wanted"
+        )
+    parameter.copy_(tensor)
 
 
 def _plain(sae: SparseAutoencoder, package: str) -> None:

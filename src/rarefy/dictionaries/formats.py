@@ -60,8 +60,7 @@ def save(
     if format == "rarefy":
         config: dict[str, Any] = {
             "rarefy_autoencoder": type(sae).__name__,
-            **sae.config(),
-            "activation": describe(sae.activation),
+            **{name: _plain(value) for name, value in sae.config().items()},
             "metadata": facts,
         }
         tensors = dict(sae.state_dict())
@@ -162,6 +161,10 @@ def build(description: Mapping[str, Any], n_latents: int) -> Projection | Penalt
     raise ValueError(f"unknown activation {operator or module!r}")
 
 
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str | None) else describe(value)
+
+
 def _from_rarefy(place: Path) -> SparseAutoencoder:
     config = _config(place / "config.json")
     kinds = {kind.__name__: kind for kind in _kinds(SparseAutoencoder)}
@@ -171,7 +174,8 @@ def _from_rarefy(place: Path) -> SparseAutoencoder:
     config.pop("metadata", None)
     tensors, _ = _weights(place, "model")
     try:
-        config["activation"] = build(config["activation"], config["n_latents"])
+        if "activation" in config:
+            config["activation"] = build(config["activation"], config["n_latents"])
         sae = kinds[kind](**config)
         sae.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError, ValueError) as error:

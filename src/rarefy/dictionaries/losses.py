@@ -202,7 +202,7 @@ class MatryoshkaError:
     ) -> Tensor:
         """0-d loss of a batch."""
         total = squared_error(sae, x, encoded, reconstruction)
-        values, support = encoded.codes
+        values, support = encoded.codes[:2]
         for size in self.prefixes[:-1]:
             inside = values * (support.indices < size)
             part = sae.decode(SparseCodes(inside, support))

@@ -1,8 +1,8 @@
-"""What survives: penalties with their proximal maps, and projections onto sparse supports.
+"""What survives: penalties with their proximal maps, projections onto sparse supports, pursuits.
 
-Both kinds are plain immutable objects that take torch tensors and NumPy arrays of any float type
-and give back the same kind, dtype and device. ``rarefy.operators._scalar`` holds the penalties'
-compiled scalar twins for inner loops (importing it imports Numba).
+The first two kinds are plain immutable objects that take torch tensors and NumPy arrays of any
+float type and give back the same kind, dtype and device. ``rarefy.operators._scalar`` holds
+the penalties' compiled scalar twins for inner loops (importing it imports Numba).
 """
 
 from rarefy.operators.norm_matched import NormMatched
@@ -28,6 +28,7 @@ from rarefy.operators.projections import (
     Threshold,
     TopK,
 )
+from rarefy.operators.pursuit import Pursuit, matching_pursuit, orthogonal_matching_pursuit
 
 __all__ = [
     "CEL0",
@@ -47,6 +48,9 @@ __all__ = [
     "NormMatched",
     "Penalty",
     "Projection",
+    "Pursuit",
     "Threshold",
     "TopK",
+    "matching_pursuit",
+    "orthogonal_matching_pursuit",
 ]

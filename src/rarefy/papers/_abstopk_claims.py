@@ -65,6 +65,13 @@ def _errors() -> list[Claim]:
             for versus, name in (("topk", "TopK"), ("jumprelu", "JumpReLU of the same L0"))
             for metric, where in at.items()
         ),
+        lower(
+            id="c2-topk-lm-4k",
+            metric="fvu_lm_4k",
+            versus="topk",
+            text="AbsTopK leaves less variance unexplained than TopK on a code model with four "
+            "times as many active latents.",
+        ),
         *(
             Claim(
                 id=f"c2-recovered-{versus}",

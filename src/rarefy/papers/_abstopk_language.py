@@ -137,8 +137,22 @@ def _rows(
     )
 
 
+def fidelity(sae: SparseAutoencoder, data: Language) -> dict[str, float]:
+    """How well a dictionary stands in for the activations, and for the model that reads them."""
+    found = evaluate(sae, data.test.x)
+    clean, zero = _losses(data, lambda x: x), _losses(data, torch.zeros_like)
+    rebuilt = _losses(data, lambda x: sae(x * data.scale) / data.scale)
+    return {
+        "fvu_lm": found.fvu,
+        "l0_lm": found.l0,
+        "dead_lm": found.dead,
+        "delta_ce": float((rebuilt - clean).mean()),
+        "recovered": float((zero - rebuilt).mean() / (zero - clean).mean()),
+    }
+
+
 def judged(sae: SparseAutoencoder, data: Language) -> dict[str, float]:
-    """Everything that is asked of a dictionary but steering."""
+    """What its latents stand for, and what ablating them does."""
     codes = _codes(sae, data.test.x)
     signs = bidirectionality(codes)
     alive = signs.alive.sum().clamp(min=1)
@@ -150,17 +164,12 @@ def judged(sae: SparseAutoencoder, data: Language) -> dict[str, float]:
         opposite |= opposite_meaning(_codes(sae, rows.x), rows.y)
     two_sided = signs.two_sided()
     split = opposite_pairs(sae.decoder)
-    evaluation = evaluate(sae, data.test.x)
     probes = {
         k: [sparse_probe(sae, pairs[0][n], pairs[1][n], k=k).accuracy for n in common]
         for k in (1, 2, 5)
     }
     found = [detect(sae, pairs[0][name], pairs[1][name]) for name in common]
     return {
-        "fvu_lm": evaluation.fvu,
-        "l0_lm": evaluation.l0,
-        "dead_lm": evaluation.dead,
-        **_predictions(sae, data),
         "two_sided": float(two_sided.sum() / alive),
         "opposite": float(opposite.sum() / alive),
         "opposite_of_two_sided": float((opposite & two_sided).sum() / two_sided.sum().clamp(min=1)),
@@ -174,6 +183,7 @@ def judged(sae: SparseAutoencoder, data: Language) -> dict[str, float]:
         "tpp": targeted_removal(
             sae, (data.probing.x, data.probing.kind), (data.test.x, data.test.kind)
         ).score,
+        "unlearning": _unlearning(sae, data),
         "purity": _purity(sae, data.test),
     }
 
@@ -223,21 +233,14 @@ def crossed(probing: Rows, test: Rows, data: Language) -> list[tuple[Crossed, Cr
     ]
 
 
-def _predictions(sae: SparseAutoencoder, data: Language) -> dict[str, float]:
-    """Loss recovered, and what unlearning prose costs on prose and on code."""
-    s = data.scale
+def _unlearning(sae: SparseAutoencoder, data: Language) -> float:
+    """What ablating prose's latents costs on prose, more than on code."""
     prose = data.probing.kind == KINDS.index("prose")
     latents = unlearning_latents(sae, data.probing.x[prose], data.probing.x[~prose], n=20)
-    clean = _losses(data, lambda x: x)
-    zero = _losses(data, torch.zeros_like)
-    rebuilt = _losses(data, lambda x: sae(x * s) / s)
-    without = _losses(data, lambda x: ablate(sae, x * s, latents) / s) - clean
+    without = _losses(data, lambda x: ablate(sae, x * data.scale, latents) / data.scale)
+    rise = without - _losses(data, lambda x: x)
     told = data.kinds[:, 1:-1] == KINDS.index("prose")
-    return {
-        "delta_ce": float((rebuilt - clean).mean()),
-        "recovered": float((zero - rebuilt).mean() / (zero - clean).mean()),
-        "unlearning": float(without[told].mean() - without[~told].mean()),
-    }
+    return float(rise[told].mean() - rise[~told].mean())
 
 
 @torch.no_grad()

@@ -74,18 +74,21 @@ def trained(
 
 
 def _match(sae: SparseAutoencoder, activation: JumpReLU, x: Tensor, k: int) -> None:
-    """Move all thresholds alike, so that rows have k codes on average: before training and after."""
+    """Move all thresholds alike, so that rows have k codes on average."""
     over = (sae.pre_codes(x) - activation.threshold.data).flatten()
     activation.threshold.data += over.topk(k * len(x) + 1).values[-1]
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch on one thread: the products are small, and two trainings run side by side."""
+    """One thread for torch and BLAS: products are small, and two trainings run side by side."""
+    from threadpoolctl import threadpool_limits
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(threads)
 

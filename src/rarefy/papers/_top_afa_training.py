@@ -50,15 +50,16 @@ def layers(path: str | None, text: Path | None, device: str, rows: int, test_row
     model, tokenizer = open_model(path, device=device)
     evaluation, own = documents(text)
     parts = []
-    for texts, count in ((training_documents() if text is None else own, rows), (evaluation, test_rows)):
+    for texts, count in (
+        (training_documents() if text is None else own, rows),
+        (evaluation, test_rows),
+    ):
         ids, _ = some_tokens(tokenizer, texts, count)
         cut = windows(ids, LENGTH, limit=count // (LENGTH - 1) + 1)
         # Attention parks on the first position, whose norm is unlike all others.
         parts.append([harvest(model, cut, i, skip=1) for i in range(len(decoder_layers(model)))])
     scales = [x.shape[1] ** 0.5 / float(x.norm(dim=1).mean()) for x in parts[0]]
-    return Layers(
-        *(tuple(x * s for x, s in zip(part, scales, strict=True)) for part in parts)
-    )
+    return Layers(*(tuple(x * s for x, s in zip(part, scales, strict=True)) for part in parts))
 
 
 def fitted(
@@ -77,9 +78,7 @@ def fitted(
     d = x.shape[1]
     losses: list[AuxK | L1Loss | NormLoss] = [AuxK(n_latents, dead_after=50 * batch_size)]
     if kind == "topk":
-        sae = SparseAutoencoder(
-            d, n_latents, TopK(k, by="positive"), encoder_bias=False, seed=seed
-        )
+        sae = SparseAutoencoder(d, n_latents, TopK(k, by="positive"), encoder_bias=False, seed=seed)
     elif kind == "relu":
         sae = SparseAutoencoder(d, n_latents, L1(0.0, positive=True), seed=seed)
         losses = [L1Loss(L1_WEIGHT)]

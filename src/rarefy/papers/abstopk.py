@@ -11,7 +11,7 @@ out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from statistics import fmean
@@ -109,8 +109,8 @@ def setup(
     from rarefy.papers._abstopk_language import language
     from rarefy.papers._abstopk_training import one_thread
 
-    if not 1 <= k <= n_latents // 2:
-        raise ValueError(f"k must be from 1 to half of the {n_latents} latents, got {k}")
+    if not 1 <= k <= n_latents // 4:
+        raise ValueError(f"k must be from 1 to a quarter of the {n_latents} latents, got {k}")
     if not kl > 0:
         raise ValueError(f"kl must be positive, got {kl}")
     trial.progress("harvesting activations")
@@ -121,7 +121,7 @@ def setup(
             site,
             trial.device,
             trial.pick(smoke=1500, default=60_000, full=2_000_000),
-            trial.pick(smoke=1500, default=6000, full=40_000),
+            trial.pick(smoke=1000, default=2500, full=40_000),
         )
     return Shared(rows, n_latents, k, kl)
 
@@ -146,12 +146,13 @@ def _measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     if arm == PER_WAY:
         sae = _on_language("topk", shared, trial)
         return _shifts(steered(sae, shared.language, kl=shared.kl, one_sided=True), shared)
-    trial.progress("training on patches and axes", 0.1)
+    trial.progress(f"training {arm}", 0.1)
     jobs = [partial(_patch_metrics, arm, k, trial) for k in reversed(KS)]
     if arm in ("topk", "abstopk", "topk, twice as wide"):
         jobs.append(partial(axis_metrics, arm, trial))
     if arm in ("topk", "abstopk"):
         jobs.append(partial(_digit_metrics, arm, trial))
+        jobs.insert(0, partial(_many_active, arm, shared, trial))
     if arm in ("topk", "abstopk", "jumprelu"):
         jobs.insert(0, partial(_language_metrics, arm, shared, trial))
     values: dict[str, float] = {}
@@ -232,15 +233,23 @@ def _on_language(arm: str, shared: Shared, trial: Trial) -> SparseAutoencoder:
 
 
 def _language_metrics(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
-    from rarefy.papers._abstopk_language import judged, steered
+    from rarefy.papers._abstopk_language import fidelity, judged, steered
 
     sae = _on_language(arm, shared, trial)
-    values = judged(sae, shared.language)
+    if arm == "jumprelu":
+        return fidelity(sae, shared.language)
+    values = fidelity(sae, shared.language) | judged(sae, shared.language)
     # What stands for both poles: a latent of two meanings, or a pair of opposite ones.
     values["both_poles"] = max(values["opposite"], values["split_pairs"])
-    if arm == "jumprelu":
-        return values
     return values | _shifts(steered(sae, shared.language, kl=shared.kl), shared)
+
+
+def _many_active(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
+    """Variance unexplained where four times as many latents are active."""
+    from rarefy.dictionaries import evaluate
+
+    sae = _on_language(arm, replace(shared, k=4 * shared.k), trial)
+    return {"fvu_lm_4k": evaluate(sae, shared.language.test.x).fvu}
 
 
 @lru_cache(maxsize=2)
