@@ -86,7 +86,7 @@ def norm_bounds(norm_x: Tensor, epsilon: float, count: Tensor | int) -> tuple[Te
 
 
 def epsilon_lbo(norm_x: Tensor, norm_z: Tensor, n_latents: int) -> Tensor:
-    """Smallest epsilon at which the bound can hold for each row; NaN where the code is empty.
+    """Smallest epsilon at which the bound can hold for each row; infinite where the code is empty.
 
     Parameters
     ----------

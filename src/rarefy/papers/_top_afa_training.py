@@ -125,7 +125,7 @@ def diagnosed(saes: list[SparseAutoencoder], tests: tuple[Tensor, ...]) -> dict[
         points = zf_points(sae, x)
         bound = epsilon_lbo(*norms(sae, x), sae.n_latents)
         errors = row_errors(sae, x)
-        known = ~bound.isnan()
+        known = bound.isfinite()
         together.append(spearmanr(bound[known].numpy(), errors[known].numpy()).statistic)
         lbo.append(float(bound.nanmedian()))
         nmse.append(float(errors.mean()))
