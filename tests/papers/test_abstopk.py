@@ -74,8 +74,10 @@ def test_rows_stand_beside_their_tokens(shared):
     model, tokenizer = data.opened
     rows = data.probing
     each = language.LENGTH - 2
-    # The first window: harvested again, by the model's own list of hidden states.
-    first = language.windows(language.some_tokens(tokenizer, language.documents(None)[0], 10)[0], 128)
+    # A window of the text that holds the first rows, by the model's own list of hidden states.
+    ids, _ = language.some_tokens(tokenizer, language.documents(None)[0], 4500)
+    cut = language.windows(ids, language.LENGTH)
+    first = cut[(cut[:, 1:-1] == rows.token[:each]).all(1)]
     with torch.no_grad():
         states = model(input_ids=first[:1], output_hidden_states=True).hidden_states
     assert torch.equal(rows.token[:each], first[0, 1:-1])
@@ -122,9 +124,15 @@ def test_figure_draws_three_panels(smoke):
 
 
 def test_bad_options(trial):
-    with pytest.raises(ValueError, match="k must be from 1 to a quarter of the 1024 latents, got 600"):
+    with pytest.raises(ValueError, match="to a quarter of the 1024 latents, got 600"):
         recipe.setup(trial, k=600)
     with pytest.raises(ValueError, match="kl must be positive, got 0"):
         recipe.setup(trial, kl=0.0)
     with pytest.raises(ValueError, match="there is no layer 9"):
         recipe.setup(trial, site=9)
+
+
+def test_text_without_code_is_refused(trial, tmp_path):
+    (tmp_path / "t.txt").write_text("words = words\n" * 4000)
+    with pytest.raises(ValueError, match="the text has 0 tokens of comments and strings"):
+        recipe.setup(trial, data=tmp_path / "t.txt")

@@ -88,6 +88,9 @@ def language(
     pieces = tuple(tokenizer.batch_decode([[i] for i in range(tokenizer.vocab_size)]))
     ids, kinds = some_tokens(tokenizer, evaluation, 3 * labelled_rows)
     cut, cut_kinds = windows(ids, LENGTH), windows(kinds, LENGTH)
+    # Windows from all over the text, so that probing and test rows are of one kind.
+    order = torch.randperm(len(cut), generator=torch.Generator().manual_seed(0))
+    cut, cut_kinds = cut[order], cut_kinds[order]
     each = labelled_rows // (LENGTH - 2) + 1
     parts = [
         _rows(
@@ -95,6 +98,13 @@ def language(
         )
         for start in (0, each)
     ]
+    for part in parts:
+        prose = int((part.kind == KINDS.index("prose")).sum())
+        if min(prose, len(part.kind) - prose) < _LEAST:
+            raise ValueError(
+                f"the text has {prose} tokens of comments and strings in {len(part.kind)}: Python "
+                "source with both prose and code is wanted"
+            )
     last = slice(2 * each, 2 * each + 8)
     return Language(opened, site, scale, x * scale, *parts, cut[last], cut_kinds[last], pieces)
 
@@ -180,9 +190,7 @@ def judged(sae: SparseAutoencoder, data: Language) -> dict[str, float]:
         "scr": fmean(
             spurious_removal(sae, *both).score for both in crossed(data.probing, data.test, data)
         ),
-        "tpp": targeted_removal(
-            sae, (data.probing.x, data.probing.kind), (data.test.x, data.test.kind)
-        ).score,
+        "tpp": targeted_removal(sae, *_kinds(data)).score,
         "unlearning": _unlearning(sae, data),
         "purity": _purity(sae, data.test),
     }
@@ -231,6 +239,15 @@ def crossed(probing: Rows, test: Rows, data: Language) -> list[tuple[Crossed, Cr
         (Crossed(x, own[a], own[b]), Crossed(test_x, theirs[a], theirs[b]))
         for a, b in permutations(own, 2)
     ]
+
+
+def _kinds(data: Language) -> list[tuple[Tensor, Tensor]]:
+    """Rows of the kinds of tokens that are frequent in both parts, numbered anew."""
+    counts = [part.kind.bincount(minlength=len(KINDS)) for part in (data.probing, data.test)]
+    frequent = torch.minimum(*counts) >= _LEAST
+    number = frequent.long().cumsum(0) - 1
+    kept = [(part, frequent[part.kind]) for part in (data.probing, data.test)]
+    return [(part.x[here], number[part.kind[here]]) for part, here in kept]
 
 
 def _unlearning(sae: SparseAutoencoder, data: Language) -> float:

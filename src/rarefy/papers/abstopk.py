@@ -121,7 +121,7 @@ def setup(
             site,
             trial.device,
             trial.pick(smoke=1500, default=60_000, full=2_000_000),
-            trial.pick(smoke=1000, default=2500, full=40_000),
+            trial.pick(smoke=1500, default=2500, full=40_000),
         )
     return Shared(rows, n_latents, k, kl)
 
