@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from rarefy.evidence.claims import Claim
+from rarefy.evidence.claims import Claim, Direction
 
 KS = (4, 8, 16)
 _TWICE, _HALF = "topk, twice as wide", "abstopk, half as wide"
@@ -53,6 +53,7 @@ def _operators() -> list[Claim]:
 def _errors() -> list[Claim]:
     at = {**{f"fvu_{k}": f"on image patches at k = {k}" for k in KS}, "fvu_lm": "on a code model"}
     lower = partial(Claim, arm="abstopk", better="lower")
+    sides: tuple[tuple[str, Direction], ...] = (("lower", "higher"), ("higher", "lower"))
     return [
         *(
             lower(
@@ -95,7 +96,7 @@ def _errors() -> list[Claim]:
                 text=f"The comparison is fair: JumpReLU's L0 is at most 10 % {side} ({where}).",
             )
             for metric, where in ((8, "patches, k = 8"), ("lm", "code model"))
-            for side, better in (("lower", "higher"), ("higher", "lower"))
+            for side, better in sides
         ),
         *(
             lower(

@@ -11,7 +11,7 @@ from functools import cache
 from itertools import permutations
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,6 +43,9 @@ from rarefy.dictionaries import (
 from rarefy.dictionaries.steering import Run
 from rarefy.models import LanguageModel, open_model
 from rarefy.papers._essential_text import KINDS, documents, labelled, training_documents
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 LENGTH = 128
 _LEAST = 20
@@ -106,10 +109,15 @@ def language(
                 "source with both prose and code is wanted"
             )
     last = slice(2 * each, 2 * each + 8)
-    return Language(opened, site, scale, x * scale, *parts, cut[last], cut_kinds[last], pieces)
+    probing, test = parts
+    return Language(
+        opened, site, scale, x * scale, probing, test, cut[last], cut_kinds[last], pieces
+    )
 
 
-def some_tokens(tokenizer: object, texts: tuple[str, ...], enough: int) -> tuple[Tensor, Tensor]:
+def some_tokens(
+    tokenizer: PreTrainedTokenizerBase, texts: tuple[str, ...], enough: int
+) -> tuple[Tensor, Tensor]:
     """Tokens and kinds of as many texts as are needed, taken from all over the list."""
     step = max(1, len(texts) // 40)
     order = [i for start in range(step) for i in range(start, len(texts), step)]
@@ -117,7 +125,7 @@ def some_tokens(tokenizer: object, texts: tuple[str, ...], enough: int) -> tuple
     for i in order:
         if sum(len(ids) for ids, _ in parts) > enough + 2 * LENGTH:
             break
-        parts.append(labelled(tokenizer, [texts[i]]))  # type: ignore[arg-type]
+        parts.append(labelled(tokenizer, [texts[i]]))
     return torch.cat([ids for ids, _ in parts]), torch.cat([kinds for _, kinds in parts])
 
 
@@ -130,7 +138,7 @@ def _rows(
     pieces: tuple[str, ...],
 ) -> Rows:
     """Rows of all positions but the first and the last of each window."""
-    x = harvest(model, ids, site, skip=1, exclude=()).view(len(ids), -1, model.config.hidden_size)
+    x = harvest(model, ids, site, skip=1, exclude=()).unflatten(0, (len(ids), -1))
     depth = torch.tensor([len(p) - 1 - p.rfind("\n") if "\n" in p else -1 for p in pieces])[ids]
     indent = torch.zeros_like(ids)
     for window, row in enumerate(depth.tolist()):

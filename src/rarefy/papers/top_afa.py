@@ -207,7 +207,7 @@ def _fit(
         n_latents=shared.n_latents,
         k=k,
         weight=weight,
-        steps=trial.pick(smoke=5, default=400, full=10_000),
+        steps=trial.pick(smoke=5, default=600, full=10_000),
         batch_size=256,
         lr=2e-3,
         seed=trial.seed,
