@@ -3,6 +3,7 @@
 ``codes``        which latents are active, and the two sparse products;
 ``activations``  operators as activations, JumpReLU, Gated, batch-coupled projections;
 ``autoencoder``  :class:`SparseAutoencoder`: an encoder, an activation and a decoder;
+``unrolled``     :func:`proximal_gradient`, and encoders of several such steps;
 ``losses``       L1, L0, the gate's loss, AuxK, Matryoshka;
 ``stream``       batches as a function of the step;
 ``harvest``      activations of any transformers model at any module, and their gradients;
@@ -16,13 +17,39 @@
 ``examples``     each latent's strongest examples; ``features`` the page of them;
 ``spliced``      what the model loses with a reconstruction in the site's place;
 ``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities.
+``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities;
+``bidirectional``  latents of two signs: how balanced, and whether the two mean opposites;
+``probing``      what latents know of labels: sparse probes, absorption, SCR, TPP, unlearning;
+``steering``     directions added at a site, compared at equal cost;
+``afa``          :class:`TopAFA`: as many features as the norm of the input asks for;
+``diagnostics``  what norms say of a dictionary: epsilon LBO, ZF plot, coherence.
 """
 
 from rarefy.dictionaries.activation_stream import ActivationStream
 from rarefy.dictionaries.activations import Activation, BatchCoupled, Gated, JumpReLU
+from rarefy.dictionaries.afa import NormLoss, TopAFA, code_norms
 from rarefy.dictionaries.architectures import Aimed, Architecture, architecture
 from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
+from rarefy.dictionaries.bidirectional import (
+    Bidirectionality,
+    auroc,
+    bidirectionality,
+    fix_signs,
+    opposite_meaning,
+    opposite_pairs,
+)
 from rarefy.dictionaries.codes import SparseCodes, Support, sampled_product, sparse_product
+from rarefy.dictionaries.diagnostics import (
+    Coherence,
+    ZFPoints,
+    coherence,
+    description_length,
+    draw_zf,
+    epsilon_lbo,
+    norm_bounds,
+    norms,
+    zf_points,
+)
 from rarefy.dictionaries.examples import TopExamples, logit_effects, top_examples
 from rarefy.dictionaries.features import describe_features, features_page
 from rarefy.dictionaries.fit import fit
@@ -38,11 +65,39 @@ from rarefy.dictionaries.losses import (
 )
 from rarefy.dictionaries.matching_pursuit import MatchingPursuitSAE, Revive
 from rarefy.dictionaries.metrics import Evaluation, evaluate
+from rarefy.dictionaries.probing import (
+    Crossed,
+    Detection,
+    Labelled,
+    SparseProbe,
+    SpuriousRemoval,
+    TargetedRemoval,
+    ablate,
+    absorption,
+    detect,
+    label_latents,
+    mean_difference,
+    sparse_probe,
+    spurious_removal,
+    targeted_removal,
+    unlearning_latents,
+)
 from rarefy.dictionaries.shards import ShardStream
 from rarefy.dictionaries.splice import splice
 from rarefy.dictionaries.spliced import Spliced, evaluate_spliced
+from rarefy.dictionaries.steering import (
+    Effect,
+    LatentDirection,
+    Steered,
+    at_equal_kl,
+    difference_in_means,
+    latent_direction,
+    steered_predictions,
+    steering_effect,
+)
 from rarefy.dictionaries.stream import ArrayStream, Stream
 from rarefy.dictionaries.train import train
+from rarefy.dictionaries.unrolled import UnrolledAutoencoder, proximal_gradient
 
 __all__ = [
     "Activation",
@@ -52,6 +107,11 @@ __all__ = [
     "ArrayStream",
     "AuxK",
     "BatchCoupled",
+    "Bidirectionality",
+    "Coherence",
+    "Crossed",
+    "Detection",
+    "Effect",
     "Encoded",
     "Evaluation",
     "GateLoss",
@@ -59,33 +119,71 @@ __all__ = [
     "JumpReLU",
     "L0Loss",
     "L1Loss",
+    "Labelled",
+    "LatentDirection",
     "MatchingPursuitSAE",
     "MatryoshkaError",
+    "NormLoss",
     "Revive",
     "ShardStream",
     "SparseAutoencoder",
     "SparseCodes",
+    "SparseProbe",
     "Spliced",
+    "SpuriousRemoval",
+    "Steered",
     "Stream",
     "Support",
+    "TargetedRemoval",
+    "TopAFA",
     "TopExamples",
+    "UnrolledAutoencoder",
+    "ZFPoints",
+    "ablate",
+    "absorption",
     "architecture",
+    "at_equal_kl",
+    "auroc",
+    "bidirectionality",
+    "code_norms",
+    "coherence",
     "content_mask",
     "describe_features",
+    "description_length",
+    "detect",
+    "difference_in_means",
+    "draw_zf",
+    "epsilon_lbo",
     "evaluate",
     "evaluate_spliced",
     "features_page",
     "fit",
+    "fix_signs",
     "harvest",
+    "label_latents",
+    "latent_direction",
     "load",
     "logit_effects",
+    "mean_difference",
+    "norm_bounds",
+    "norms",
+    "opposite_meaning",
+    "opposite_pairs",
+    "proximal_gradient",
     "resolve_site",
     "sampled_product",
     "save",
     "site_width",
+    "sparse_probe",
     "sparse_product",
     "splice",
+    "spurious_removal",
     "squared_error",
+    "steered_predictions",
+    "steering_effect",
+    "targeted_removal",
     "top_examples",
     "train",
+    "unlearning_latents",
+    "zf_points",
 ]

@@ -5,6 +5,7 @@ float type and give back the same kind, dtype and device. ``rarefy.operators._sc
 the penalties' compiled scalar twins for inner loops (importing it imports Numba).
 """
 
+from rarefy.operators.norm_matched import NormMatched
 from rarefy.operators.penalties import (
     CEL0,
     L0,
@@ -44,6 +45,7 @@ __all__ = [
     "LogSum",
     "Lq",
     "MutualTopK",
+    "NormMatched",
     "Penalty",
     "Projection",
     "Pursuit",

@@ -1,0 +1,38 @@
+"""The compiled selection by norm and its sorting twin keep the same entries."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rarefy.kernels.cpu.norm_matched import norm_matched, norm_matched_reference
+
+
+def same(u, target, **options):
+    ours = norm_matched(u, target, threads=2, **options)
+    theirs = norm_matched_reference(u, target, **options)
+    return all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("width", [1, 5, 40, 700])
+@pytest.mark.parametrize("nearest", [True, False])
+def test_same_entries_on_random_rows(width, nearest):
+    g = torch.Generator().manual_seed(width)
+    u = torch.randn(60, width, generator=g)
+    target = torch.rand(60, generator=g) * 1.2 * u.clamp(min=0).norm(dim=1)
+    target[0] = 0
+    assert same(u, target, nearest=nearest)
+    scale = 0.5 + torch.rand(width, generator=g)
+    assert same(u, target, nearest=nearest, scale=scale)
+    assert same(u, target, nearest=nearest, k_min=min(3, width), k_max=max(3, width // 4))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(-3, 4), min_size=30, max_size=30),
+    st.integers(0, 12),
+    st.booleans(),
+)
+def test_ties_go_to_the_lowest_index(values, target, nearest):
+    u = torch.tensor([values], dtype=torch.float32)
+    assert same(u, torch.tensor([float(target)]), nearest=nearest)
