@@ -98,9 +98,8 @@ class LinearIOI:
         found: dict[Attribute, tuple[IOIPrompts, Tensor]] = {}
         for name in self.vectors:
             prompts = counterfactual(self.test, name, generator=self.generator)
-            # Another prompt: its noise is another draw.
-            noise = NOISE * torch.randn(len(prompts), WIDTH, generator=self.generator)
-            found[name] = prompts, self.activations(prompts, noise)[:, None]
+            # The same prompt but for one attribute: what else there is in it stays.
+            found[name] = prompts, self.activations(prompts, self.noise["test"])[:, None]
         return found
 
     @cached_property
