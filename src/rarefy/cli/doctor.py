@@ -46,7 +46,7 @@ def doctor(
 
 def _of_file(path: Path) -> Diagnosis:
     from rarefy.weights import diagnose_tensors, load_sparse
-    from rarefy.weights.files import load_tensors
+    from rarefy.data.files import load_tensors
 
     tensors, metadata = load_tensors(path)
     said = json_.loads(metadata.get("rarefy", "{}"))

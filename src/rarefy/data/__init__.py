@@ -4,6 +4,7 @@
 ``text``    documents from a user's file or folder;
 ``tokens``  token streams, evaluation windows and seeded training batches;
 ``images``  digits, and images of a user's ``.npz`` file;
+``files``   safetensors written whole or not at all, and read with one clear sentence;
 ``interactions``  who chose what: a user's file, k-core, splits, a planted generator;
 ``stdlib_interactions``  which functions call what, and which docstrings say what.
 """

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 import rarefy
 from rarefy.operators import NM
 from rarefy.weights.attach import strip_state_dict
-from rarefy.weights.files import load_tensors, save_tensors, written_whole
+from rarefy.data.files import load_tensors, save_tensors, written_whole
 from rarefy.weights.masks import Masks, pack_bits, unpack_bits
 from rarefy.weights.nm import Compressed, nm_compress, nm_expand
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rarefy.weights.files import load_tensors, save_tensors
+from rarefy.data.files import load_tensors, save_tensors
 from rarefy.weights.select import select
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rarefy.weights.files import load_tensors, save_tensors
+from rarefy.data.files import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from rarefy.kernels.cpu.spmm import PackedSparse

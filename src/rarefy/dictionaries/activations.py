@@ -1,0 +1,256 @@
+r"""Activations: which pre-codes survive, and with what value.
+
+An activation is an object of :mod:`rarefy.operators`. A projection says which entries survive and
+leaves them as they are; a penalty is used through its proximal map, of step 1 from zero, which is
+what ReLU, JumpReLU and soft thresholding are (Zhu et al. 2025, arXiv 2510.00404, section 3):
+
+====================================  ==========================================
+``L1(lam, positive=True)``            ReLU (the shift lam lies in the bias)
+``L0(lam, positive=True)``            JumpReLU of a fixed threshold sqrt(2 lam)
+``TopK(k, by="positive")``            TopK
+``TopK(k)``                           AbsTopK
+``BatchTopK(k, by="positive")``       BatchTopK, Mutual Choice
+``FeatureTopK(m, by="positive")``     Feature Choice
+====================================  ==========================================
+
+Three need parameters or a memory of their own and are modules: :class:`JumpReLU` (a learned
+threshold), :class:`Gated` (a gate beside the magnitude) and :class:`BatchCoupled` (what a
+batch-wise projection does to one row at test time).
+
+Sources: Rajamanoharan et al. 2024 (Gated, arXiv 2404.16014; JumpReLU, arXiv 2407.14435); Bussmann
+et al. 2024 (BatchTopK, arXiv 2412.06410).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from rarefy.dictionaries.codes import Support
+from rarefy.operators import FeatureTopK, Penalty, Projection, Threshold, TopK
+
+
+@runtime_checkable
+class Activation(Protocol):
+    """What a module offers to be used as an activation."""
+
+    def select(self, u: Tensor) -> Support:
+        """Entries of the pre-codes u, shape (b, f), that are kept."""
+
+    def values(self, v: Tensor, support: Support) -> Tensor:
+        """Codes from the pre-codes v at the kept entries, shape (e,); differentiable."""
+
+
+def select(activation: Projection | Penalty | Activation, u: Tensor) -> Support:
+    """Entries of the pre-codes that an activation keeps.
+
+    Parameters
+    ----------
+    activation : Projection, Penalty or Activation
+    u : Tensor, shape (b, f)
+
+    Returns
+    -------
+    Support of shape (b, f)
+        With a :class:`~rarefy.operators.TopK` exactly k in every row, whatever their sign; those
+        that are not positive get the value 0 where it ranks positive parts.
+    """
+    if isinstance(activation, Penalty):
+        return Support.from_mask(activation.prox(u) != 0)
+    if isinstance(activation, TopK) and activation.axis == -1 and activation.k < u.shape[-1]:
+        scores = u.abs() if activation.by == "magnitude" else u
+        return Support.from_columns(scores.topk(activation.k, sorted=False).indices, u.shape[-1])
+    if isinstance(activation, Projection):
+        return Support.from_mask(activation.mask(u))
+    return activation.select(u)
+
+
+def values(activation: Projection | Penalty | Activation, v: Tensor, support: Support) -> Tensor:
+    """Codes from the pre-codes at the kept entries.
+
+    Parameters
+    ----------
+    activation : Projection, Penalty or Activation
+    v : Tensor, shape (e,)
+    support : Support
+
+    Returns
+    -------
+    Tensor, shape (e,)
+    """
+    if isinstance(activation, Penalty):
+        return activation.prox(v)
+    if isinstance(activation, Projection):
+        return v.relu() if activation.by == "positive" else v
+    return activation.values(v, support)
+
+
+class JumpReLU(nn.Module):
+    r"""Keep what is above a learned threshold: :math:`z = u\,1[u > \theta]`.
+
+    The threshold learns through a window K of width epsilon around it, the box on (-1/2, 1/2):
+
+    .. math:: \frac{\partial z}{\partial \theta} = -\frac{\theta}{\epsilon}
+        K\Bigl(\frac{u - \theta}{\epsilon}\Bigr), \qquad
+        \frac{\partial H}{\partial \theta} = -\frac1\epsilon K\Bigl(\frac{u-\theta}{\epsilon}\Bigr)
+
+    so in training the entries of the window below the threshold are kept, with the value 0.
+
+    Parameters
+    ----------
+    n_latents : int
+    threshold : float, default 0.01
+        At the start.
+    bandwidth : float, default 0.05
+        Epsilon. Both are in units of the pre-codes, for inputs of norm about sqrt(d).
+    """
+
+    def __init__(self, n_latents: int, *, threshold: float = 0.01, bandwidth: float = 0.05) -> None:
+        super().__init__()
+        self.threshold = nn.Parameter(torch.full((n_latents,), threshold))
+        self.bandwidth = bandwidth
+
+    def select(self, u: Tensor) -> Support:
+        """Entries above the threshold; in training the window below it too."""
+        theta = self.threshold.detach().clamp(min=0)
+        return Support.from_mask(u > (theta - self.bandwidth / 2 if self.training else theta))
+
+    def values(self, v: Tensor, support: Support) -> Tensor:
+        """Codes, with the straight-through gradient of the threshold."""
+        return _Jump.apply(v, self.threshold.clamp(min=0)[support.indices], self.bandwidth)
+
+    def count(self, v: Tensor, support: Support) -> Tensor:
+        """Whether each entry is active (0 or 1), with the straight-through gradient."""
+        return _Step.apply(v, self.threshold.clamp(min=0)[support.indices], self.bandwidth)
+
+
+class Gated(nn.Module):
+    r"""Decide with a gate, measure with a magnitude: two affine maps of one product.
+
+    .. math:: z = 1[u + b_g > 0]\;\mathrm{ReLU}(e^{r} u + b_m), \qquad u = (x - b_d) E^T
+
+    for an autoencoder without an encoder bias of its own. No gradient passes the gate; its
+    auxiliary loss is :class:`rarefy.dictionaries.losses.GateLoss`.
+
+    Parameters
+    ----------
+    n_latents : int
+    """
+
+    def __init__(self, n_latents: int) -> None:
+        super().__init__()
+        self.gate_bias = nn.Parameter(torch.zeros(n_latents))
+        self.magnitude_bias = nn.Parameter(torch.zeros(n_latents))
+        self.log_scale = nn.Parameter(torch.zeros(n_latents))
+
+    def select(self, u: Tensor) -> Support:
+        """Entries whose gate is open."""
+        return Support.from_mask(u + self.gate_bias.detach() > 0)
+
+    def values(self, v: Tensor, support: Support) -> Tensor:
+        """Magnitudes of the open entries."""
+        j = support.indices
+        return (v * self.log_scale[j].exp() + self.magnitude_bias[j]).relu()
+
+    def gate(self, v: Tensor, support: Support) -> Tensor:
+        """Pre-codes of the gate at the open entries, all positive."""
+        return v + self.gate_bias[support.indices]
+
+
+class BatchCoupled(nn.Module):
+    """A projection that ranks a whole batch in training, and a threshold at test time.
+
+    Rows must not depend on each other once a dictionary is in use: in evaluation mode a row keeps
+    what is above a running mean of the smallest value that the projection kept.
+
+    Parameters
+    ----------
+    projection : Projection
+        :class:`~rarefy.operators.BatchTopK`, :class:`~rarefy.operators.FeatureTopK`, ...
+    n_latents : int
+    decay : float, default 0.999
+        Of the running mean; its first batches weigh as in a plain mean.
+
+    Notes
+    -----
+    :class:`~rarefy.operators.FeatureTopK` gets a threshold for each latent, others one for all.
+    """
+
+    threshold: Tensor
+    batches: Tensor
+
+    def __init__(self, projection: Projection, n_latents: int, *, decay: float = 0.999) -> None:
+        super().__init__()
+        self.projection = projection
+        self.decay = decay
+        per_latent = isinstance(projection, FeatureTopK)
+        self.register_buffer("threshold", torch.zeros(n_latents if per_latent else 1))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+
+    def select(self, u: Tensor) -> Support:
+        """Entries that the projection keeps; in evaluation those above the threshold."""
+        if not self.training:
+            return select(Threshold(self.threshold.squeeze(), by=self._by), u)
+        support = select(self.projection, u)
+        self._follow(u, support)
+        return support
+
+    def values(self, v: Tensor, support: Support) -> Tensor:
+        """Kept entries as they are, without those that are not positive where these rank."""
+        return values(self.projection, v, support)
+
+    @property
+    def _by(self) -> Any:
+        # above a threshold that is never negative a value is its own positive part
+        return "magnitude" if self.projection.by == "magnitude" else "value"
+
+    @torch.no_grad()
+    def _follow(self, u: Tensor, support: Support) -> None:
+        kept = u[support.rows, support.indices].float()
+        kept = kept.abs() if self.projection.by == "magnitude" else kept
+        keep = kept > 0
+        if not bool(keep.any()):
+            return
+        self.batches += 1
+        rate = max(1 - self.decay, 1 / int(self.batches))
+        if len(self.threshold) == 1:
+            smallest = kept[keep].min()[None]
+            seen = torch.ones_like(smallest, dtype=torch.bool)
+        else:
+            smallest = torch.full_like(self.threshold, torch.inf).scatter_reduce_(
+                0, support.indices[keep], kept[keep], "amin"
+            )
+            seen = smallest.isfinite()
+        self.threshold[seen] += rate * (smallest[seen] - self.threshold[seen])
+
+
+class _Jump(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, theta: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(v, theta)
+        ctx.bandwidth = bandwidth
+        return torch.where(v > theta, v, 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        v, theta = ctx.saved_tensors
+        (g,) = gradients
+        window = ((v - theta).abs() < ctx.bandwidth / 2).to(v.dtype)
+        return torch.where(v > theta, g, 0.0), -theta / ctx.bandwidth * window * g, None
+
+
+class _Step(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, theta: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(v, theta)
+        ctx.bandwidth = bandwidth
+        return (v > theta).to(v.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
+        v, theta = ctx.saved_tensors
+        (g,) = gradients
+        window = ((v - theta).abs() < ctx.bandwidth / 2).to(v.dtype)
+        return None, -window / ctx.bandwidth * g, None
