@@ -1,4 +1,4 @@
-"""Sites of GPT-2 and Llama: what is read is what attention uses, what is written is what it sees."""
+"""Sites of GPT-2 and Llama: what is read is what attention uses, what is written it sees."""
 
 import math
 

@@ -25,16 +25,22 @@ if TYPE_CHECKING:
 Attribute = Literal["io", "s", "pos"]
 
 # Women, then men: a name's gender is which half of the list it stands in.
-NAMES = tuple(
-    "Alice Amy Anna Carol Claire Emily Emma Grace Jane Jennifer Julia Karen Kate Laura Lisa Mary "
-    "Rachel Rose Ruth Sarah Adam Alan Ben Bill Brian Carl Daniel David Eric Frank George Henry "
-    "Jack James John Kevin Mark Paul Peter Simon".split()
+# fmt: off
+NAMES = (
+    "Alice", "Amy", "Anna", "Carol", "Claire", "Emily", "Emma", "Grace", "Jane", "Jennifer",
+    "Julia", "Karen", "Kate", "Laura", "Lisa", "Mary", "Rachel", "Rose", "Ruth", "Sarah",
+    "Adam", "Alan", "Ben", "Bill", "Brian", "Carl", "Daniel", "David", "Eric", "Frank",
+    "George", "Henry", "Jack", "James", "John", "Kevin", "Mark", "Paul", "Peter", "Simon",
 )
-OBJECTS = tuple(
-    "bag ball basket book bottle box camera card coin cup drink flower gift hat key letter phone "
-    "ring shirt watch".split()
+OBJECTS = (
+    "bag", "ball", "basket", "book", "bottle", "box", "camera", "card", "coin", "cup",
+    "drink", "flower", "gift", "hat", "key", "letter", "phone", "ring", "shirt", "watch",
 )
-PLACES = tuple("beach church garden hotel library museum office park school station".split())
+PLACES = (
+    "beach", "church", "garden", "hotel", "library", "museum", "office", "park", "school",
+    "station",
+)
+# fmt: on
 TEMPLATES = tuple(
     f"Then , {{first}} and {{second}} {meet} the {{place}} . {{s}} {give} a {{object}} to"
     for meet, give in (

@@ -120,9 +120,7 @@ def guided_edit(
     return source + (into - out) @ decoder
 
 
-def subtract_features(
-    activations: Tensor, codes: Tensor, decoder: Tensor, which: Tensor
-) -> Tensor:
+def subtract_features(activations: Tensor, codes: Tensor, decoder: Tensor, which: Tensor) -> Tensor:
     """Take the contributions of some features out of activations.
 
     Parameters

@@ -177,7 +177,7 @@ def _run(
                     )
                     if side == "input"
                     else module.register_forward_hook(
-                        lambda _, args, output, here=here: seen(output, here)
+                        lambda _module, _args, output, here=here: seen(output, here)
                     )
                 )
                 hooks.callback(handle.remove)

@@ -1,4 +1,4 @@
-"""Judge a dictionary on a task: is it enough for the task, does the task need it, does it steer?
+"""Judge a dictionary on a task: whether it is enough, whether it is needed, whether it steers.
 
     sufficiency = LD(a^) / LD(a)
     necessity   = 1 - |LD(mean) - LD(mean + a - a^)| / |LD(mean) - LD(a)|
@@ -153,9 +153,7 @@ class Task:
         for site, (old, new, decoder) in enumerate(
             zip(source_codes, target_codes, decoders, strict=True)
         ):
-            edit = greedy_edit(
-                self.activations[:, site], target[:, site], old, new, decoder, k=k
-            )
+            edit = greedy_edit(self.activations[:, site], target[:, site], old, new, decoder, k=k)
             edited.append(edit.activations)
             weights.append((feature_weights(old, decoder) * edit.changed).sum(1))
         agreement = self.agreement(torch.stack(edited, dim=1), target)

@@ -100,7 +100,13 @@ def _approximation() -> tuple[Claim, ...]:
 def _control() -> tuple[Claim, ...]:
     def claim(id_: str, text: str, metric: str, arm: str, versus: str) -> Claim:
         return Claim(
-            id=id_, text=text, metric=metric, arm=arm, versus=versus, better="higher", paper="figure"
+            id=id_,
+            text=text,
+            metric=metric,
+            arm=arm,
+            versus=versus,
+            better="higher",
+            paper="figure",
         )
 
     claims = []

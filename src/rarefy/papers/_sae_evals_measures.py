@@ -62,9 +62,7 @@ class Skyline:
     def metrics(self) -> dict[str, float]:
         """Control of the supervised dictionary: one edit, whose weight is that of its vectors."""
         values = self.simulator.test.attributes
-        parts = torch.stack(
-            [self.dictionary.vector(name, values[name]) for name in values], dim=1
-        )
+        parts = torch.stack([self.dictionary.vector(name, values[name]) for name in values], dim=1)
         total = parts.sum(1)
         weight = (parts @ total[:, :, None])[..., 0] / total.square().sum(1, keepdim=True)
         found = {"weight": float(weight.mean()), "control": 1.0}
@@ -131,9 +129,7 @@ def _guided(learned: Learned, codes: Tensor, skyline: Skyline) -> float:
     return skyline.normalised(agreements)
 
 
-def _interpretability(
-    learned: Learned, codes: Tensor, simulator: LinearIOI
-) -> dict[str, float]:
+def _interpretability(learned: Learned, codes: Tensor, simulator: LinearIOI) -> dict[str, float]:
     """Label features on the training prompts; keep, or take out, those with a label."""
     train = learned.codes(simulator.train_activations) != 0
     scores = interpret_features(train, properties(simulator.train)).scores

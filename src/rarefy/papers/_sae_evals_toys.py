@@ -53,7 +53,9 @@ def two_gaussians(n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor
     return sign[:, None] * mu + torch.randn(n, SPLIT_WIDTH, generator=generator), sign, mu
 
 
-def ideal_loss(a: Tensor, mu: Tensor, lambdas: tuple[float, ...]) -> tuple[list[float], list[float]]:
+def ideal_loss(
+    a: Tensor, mu: Tensor, lambdas: tuple[float, ...]
+) -> tuple[list[float], list[float]]:
     """Best loss of the two ideal features at each lambda, and how often they fire.
 
     Decoder +-mu / |mu|, encoder +-k mu, bias -gamma: only the coordinate t along mu matters.

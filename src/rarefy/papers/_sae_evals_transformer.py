@@ -84,9 +84,7 @@ class Transformer:
 
     def collect(self, prompts: IOIPrompts, sites: list[Site]) -> Tensor:
         """Activations (n, s, d)."""
-        return collect(
-            self.opened.model, self.encoder(prompts), sites, positions=prompts.positions
-        )
+        return collect(self.opened.model, self.encoder(prompts), sites, positions=prompts.positions)
 
     @cached_property
     def accuracy(self) -> float:
@@ -119,9 +117,7 @@ class Transformer:
         """The test prompts at the sites."""
 
         def readout(activations: Tensor) -> Tensor:
-            return self.logits(
-                self.test, dict(zip(self.sites, activations.unbind(1), strict=True))
-            )
+            return self.logits(self.test, dict(zip(self.sites, activations.unbind(1), strict=True)))
 
         return Task(self.collect(self.test, self.sites), readout, self.test.io, self.test.s)
 

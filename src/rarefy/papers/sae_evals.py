@@ -228,7 +228,7 @@ def _occlusion(ratio: float, trial: Trial) -> dict[str, float]:
 
 def _shrinking(shared: Shared) -> dict[str, float]:
     """Correlation, by rank, of how much of IO is taken out with how many S have a feature."""
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
     from rarefy.dictionaries import coverage
     from rarefy.papers._sae_evals_saes import learn
@@ -249,14 +249,10 @@ def _shrinking(shared: Shared) -> dict[str, float]:
         )
         found = coverage(learned.codes(a) != 0, train.s, threshold=0.5)
         metrics[f"coverage_{alpha:g}"] = found
-    import numpy as np
-
-    ranks = rankdata(list(metrics.values()))
-    # All equal: there is no correlation, in particular no rising.
-    spread = float(ranks.std())
-    order = np.arange(len(ranks)) - (len(ranks) - 1) / 2
-    covariance = float((order * (ranks - ranks.mean())).mean())
-    return metrics | {"spearman": covariance / (spread * order.std()) if spread else 0.0}
+    values = list(metrics.values())
+    # All equal: no correlation is defined, and nothing rises.
+    rises = len(set(values)) > 1
+    return metrics | {"spearman": float(spearmanr(SHRINKING, values)[0]) if rises else 0.0}
 
 
 def _two_gaussians(shared: Shared) -> dict[str, float]:
