@@ -5,9 +5,12 @@ Inputs are divided by their mean norm, so that an L1 weight means the same every
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
+import torch
 from torch import Tensor
 
 from rarefy.dictionaries import (
@@ -19,13 +22,16 @@ from rarefy.dictionaries import (
     SparseAutoencoder,
     train,
 )
+from rarefy.dictionaries.losses import Loss
 from rarefy.operators import L1, TopK
 
 Variant = Literal["vanilla", "gated", "top-k", "frozen decoder"]
 
 ACTIVE = 3
 BATCH = 512
-RATE = 3e-3
+RATE = 1e-2
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,14 +58,21 @@ class Learned:
 
 
 def learn(
-    variant: Variant, x: Tensor, *, n_latents: int, l1: float, steps: int, seed: int
+    variant: Variant,
+    x: Tensor,
+    *,
+    n_latents: int,
+    l1: float,
+    steps: int,
+    seed: int,
+    lr: float = RATE,
 ) -> Learned:
     """Train one dictionary on activations (n, d)."""
     scale = float(x.norm(dim=1).mean())
     width = x.shape[1]
     if variant == "top-k":
         sae = SparseAutoencoder(width, n_latents, TopK(ACTIVE, by="positive"), seed=seed)
-        losses: list = [AuxK(n_latents, dead_after=50 * BATCH)]
+        losses: list[Loss] = [AuxK(n_latents, dead_after=50 * BATCH)]
     elif variant == "gated":
         sae = SparseAutoencoder(width, n_latents, Gated(n_latents), encoder_bias=False, seed=seed)
         losses = [GateLoss(l1)]
@@ -68,5 +81,16 @@ def learn(
         sae.decoder.requires_grad_(variant != "frozen decoder")
         losses = [L1Loss(l1)]
     stream = ArrayStream(x / scale, batch_size=BATCH, seed=seed)
-    train(sae, stream, steps=steps, losses=losses, lr=RATE, warm_up=min(100, steps // 10))
+    train(sae, stream, steps=steps, losses=losses, lr=lr, warm_up=min(100, steps // 10))
     return Learned(sae, scale)
+
+
+def side_by_side(tasks: Sequence[Callable[[], T]]) -> list[T]:
+    """Do trainings this small two at a time: a second thread within one gains nothing."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            return [done.result() for done in [pool.submit(task) for task in tasks]]
+    finally:
+        torch.set_num_threads(threads)

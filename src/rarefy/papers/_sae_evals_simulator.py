@@ -23,7 +23,8 @@ from rarefy.dictionaries import Task
 
 WIDTH = 64
 NORMS = {"io": 1.0, "s": 0.8, "pos": 0.7}
-NOISE = 0.1
+# A norm of 0.24. At 0.1 it is as large as S's own vector, and an L1 dictionary fits the noise.
+NOISE = 0.03
 # Directions that other text would use, and how many of all of them are in one activation of it.
 BACKGROUND = 400
 BACKGROUND_ACTIVE = 8
@@ -39,6 +40,7 @@ class LinearIOI:
     test: IOIPrompts
     noise: dict[str, Tensor]
     generator: torch.Generator
+    dictionary_seed: int
 
     @classmethod
     def draw(cls, n_train: int, n_test: int, *, generator: torch.Generator) -> LinearIOI:
@@ -61,6 +63,8 @@ class LinearIOI:
             ioi_prompts(n_test, templates=(2,), generator=generator),
             {"train": NOISE * normal(n_train, WIDTH), "test": NOISE * normal(n_test, WIDTH)},
             generator,
+            # Not the trial's seed: from it a dictionary would draw these very vectors.
+            int(torch.randint(1 << 30, (), generator=generator)),
         )
 
     def activations(self, prompts: IOIPrompts, noise: Tensor, *, io_scale: float = 1.0) -> Tensor:

@@ -17,6 +17,9 @@ from rarefy.papers._sae_evals_saes import Learned, learn
 
 VALUES, WIDTH = 60, 64
 NEAR = 0.9
+# At the rate of part A nothing is occluded any more.
+OCCLUSION_RATE = 2e-3
+PAPER_RATE = 1e-3
 
 SPLIT_WIDTH, SPLIT_NORM, RANDOM_FEATURES, RANDOM_BIAS = 100, 2.0, 1000, 2.35
 LAMBDAS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
@@ -24,7 +27,13 @@ TRAINED_LAMBDA = 2.0
 
 
 def occlusion(
-    ratio: float, *, n: int, steps: int, l1: float, generator: torch.Generator
+    ratio: float,
+    *,
+    n: int,
+    steps: int,
+    l1: float,
+    generator: torch.Generator,
+    lr: float = OCCLUSION_RATE,
 ) -> dict[str, float]:
     """Coverage of the large and of the small attribute at F1 of 0.9 and of 0.5."""
     tables = [torch.randn(VALUES, WIDTH, generator=generator) for _ in range(2)]
@@ -35,7 +44,7 @@ def occlusion(
     i, j = (torch.randint(VALUES, (n,), generator=generator) for _ in range(2))
     a = large[i] + small[j]
     seed = int(torch.randint(1 << 30, (), generator=generator))
-    learned = learn("vanilla", a, n_latents=256, l1=l1, steps=steps, seed=seed)
+    learned = learn("vanilla", a, n_latents=256, l1=l1, steps=steps, seed=seed, lr=lr)
     active = learned.codes(a) != 0
     found = {
         f"{name}_{at}": coverage(active, labels, threshold=threshold)
