@@ -39,7 +39,6 @@ class LinearIOI:
     train: IOIPrompts
     test: IOIPrompts
     noise: dict[str, Tensor]
-    generator: torch.Generator
     dictionary_seed: int
 
     @classmethod
@@ -62,7 +61,6 @@ class LinearIOI:
             ioi_prompts(n_train, templates=(0, 1), generator=generator),
             ioi_prompts(n_test, templates=(2,), generator=generator),
             {"train": NOISE * normal(n_train, WIDTH), "test": NOISE * normal(n_test, WIDTH)},
-            generator,
             # Not the trial's seed: from it a dictionary would draw these very vectors.
             int(torch.randint(1 << 30, (), generator=generator)),
         )
@@ -82,7 +80,8 @@ class LinearIOI:
     @cached_property
     def background(self) -> Tensor:
         """Activations of "other text", (n, d): a few of many directions, the task's among them."""
-        g = self.generator
+        # A stream of its own, so that the numbers do not depend on what was asked for before.
+        g = torch.Generator().manual_seed(self.dictionary_seed + 1)
         n = len(self.train)
         rows = torch.randn(BACKGROUND, WIDTH, generator=g)
         table = torch.cat([rows / rows.norm(dim=1, keepdim=True), *self.vectors.values()])
@@ -100,8 +99,9 @@ class LinearIOI:
     def targets(self) -> dict[Attribute, tuple[IOIPrompts, Tensor]]:
         """For each attribute: prompts that differ in it, and their activations (n, 1, d)."""
         found: dict[Attribute, tuple[IOIPrompts, Tensor]] = {}
+        g = torch.Generator().manual_seed(self.dictionary_seed + 2)
         for name in self.vectors:
-            prompts = counterfactual(self.test, name, generator=self.generator)
+            prompts = counterfactual(self.test, name, generator=g)
             # The same prompt but for one attribute: what else there is in it stays.
             found[name] = prompts, self.activations(prompts, self.noise["test"])[:, None]
         return found
