@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Kind = Literal["q", "k", "v", "z"]
+Side = Literal["input", "output"]
 
 
 class Site(NamedTuple):
@@ -50,7 +51,7 @@ class _Slice(NamedTuple):
     """Where a site is: columns of a module's input or output."""
 
     module: nn.Module
-    side: Literal["input", "output"]
+    side: Side
     columns: slice
 
 
@@ -150,7 +151,7 @@ def _run(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, expected at least 1")
     tokens = [_tokens(site, ids, positions or {}) for site in sites]
-    places: dict[tuple[nn.Module, str], list[tuple[int, slice]]] = {}
+    places: dict[tuple[nn.Module, Side], list[tuple[int, slice]]] = {}
     for index, site in enumerate(sites):
         module, side, columns = _find(model, site)
         places.setdefault((module, side), []).append((index, columns))
@@ -229,7 +230,7 @@ def _find(model: PreTrainedModel, site: Site) -> _Slice:
     if not 0 <= site.head < heads:
         raise ValueError(f"{site} is head {site.head}, but there are {heads} from 0")
     start = first + site.head * width
-    side: Literal["input", "output"] = "input" if site.kind == "z" else "output"
+    side: Side = "input" if site.kind == "z" else "output"
     return _Slice(modules[names[site.kind]], side, slice(start, start + width))
 
 

@@ -49,7 +49,7 @@ class LinearIOI:
             return torch.randn(*shape, generator=generator)
 
         sizes: dict[Attribute, int] = {"io": len(NAMES), "s": len(NAMES), "pos": 2}
-        vectors = {}
+        vectors: dict[Attribute, Tensor] = {}
         for name, size in sizes.items():
             rows = normal(size, WIDTH)
             vectors[name] = rows * NORMS[name] / rows.norm(dim=1).mean()
@@ -68,8 +68,9 @@ class LinearIOI:
     def activations(self, prompts: IOIPrompts, noise: Tensor, *, io_scale: float = 1.0) -> Tensor:
         """Sum the vectors; ``io_scale`` shrinks that of IO."""
         total = self.mean + noise
-        for name, values in prompts.attributes.items():
-            total = total + (io_scale if name == "io" else 1.0) * self.vectors[name][values]
+        for name, table in self.vectors.items():
+            scale = io_scale if name == "io" else 1.0
+            total = total + scale * table[prompts.attributes[name]]
         return total
 
     @cached_property

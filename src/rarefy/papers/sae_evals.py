@@ -232,7 +232,7 @@ def _occlusion(ratio: float, trial: Trial) -> dict[str, float]:
             generator=trial.generator(),
         )
 
-    metrics = {}
+    metrics: dict[str, float] = {}
     trained = side_by_side([partial(train, l1) for l1 in OCCLUSION_L1])
     for l1, found in zip(OCCLUSION_L1, trained, strict=True):
         metrics |= {f"{name}_{l1:g}": value for name, value in found.items()}
