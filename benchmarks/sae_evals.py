@@ -70,7 +70,7 @@ def f1_row() -> dict[str, Any]:
         ]
         return torch.tensor(pairs)
 
-    if not torch.allclose(feature_f1(active, labels).f1.double(), theirs(), atol=1e-6):
+    if not torch.allclose(feature_f1(active, labels).f1, theirs().float(), atol=1e-6):
         raise RuntimeError("F1 scores differ from scikit-learn's")
     quick, slow = interleaved(lambda: feature_f1(active, labels), theirs, repeats=3, warmup=0)
     return _row("f1", "scikit-learn f1_score", quick, slow, goal=20.0)
