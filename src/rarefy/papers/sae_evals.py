@@ -114,7 +114,7 @@ class Shared:
                 self.simulator.background if other else self.simulator.train_activations,
                 n_latents=self.n_latents,
                 l1=self.l1,
-                steps=self.trial.pick(smoke=10, default=700, full=5000),
+                steps=self.trial.pick(smoke=10, default=1000, full=5000),
                 seed=self.simulator.dictionary_seed,
             )
 
@@ -259,7 +259,7 @@ def _shrinking(shared: Shared) -> dict[str, float]:
             a,
             n_latents=shared.n_latents,
             l1=SHRINKING_L1,
-            steps=trial.pick(smoke=10, default=400, full=500),
+            steps=trial.pick(smoke=10, default=300, full=500),
             seed=simulator.dictionary_seed,
             lr=PAPER_RATE,
         )
