@@ -5,6 +5,7 @@
 ``tokens``  token streams, evaluation windows and seeded training batches;
 ``images``  digits, and images of a user's ``.npz`` file;
 ``files``   safetensors written whole or not at all, and read with one clear sentence;
+``ioi``     sentences whose last word is the name said once, as words and as tokens;
 ``interactions``  who chose what: a user's file, k-core, splits, a planted generator;
 ``stdlib_interactions``  which functions call what, and which docstrings say what.
 """
@@ -17,6 +18,7 @@ from rarefy.data.interactions import (
     read_interactions,
     split_interactions,
 )
+from rarefy.data.ioi import IOIEncoder, IOIPrompts, counterfactual, ioi_prompts
 from rarefy.data.stdlib import HELD_OUT, Module, Passage, modules, passages
 from rarefy.data.stdlib_interactions import docstring_words, function_calls
 from rarefy.data.text import read_documents
@@ -24,14 +26,18 @@ from rarefy.data.tokens import encode, sample_windows, windows
 
 __all__ = [
     "HELD_OUT",
+    "IOIEncoder",
+    "IOIPrompts",
     "Images",
     "Interactions",
     "Module",
     "Passage",
+    "counterfactual",
     "digits",
     "docstring_words",
     "encode",
     "function_calls",
+    "ioi_prompts",
     "k_core",
     "modules",
     "passages",

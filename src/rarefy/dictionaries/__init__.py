@@ -23,12 +23,19 @@
 ``steering``     directions added at a site, compared at equal cost;
 ``afa``          :class:`TopAFA`: as many features as the norm of the input asks for;
 ``diagnostics``  what norms say of a dictionary: epsilon LBO, ZF plot, coherence.
+``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities;
+``attributes``       :func:`attribute_dictionary`: supervised, a vector for each attribute's value;
+``sites``            :func:`collect`, :func:`patch`: activations of single heads and positions;
+``editing``          :func:`greedy_edit`, :func:`guided_edit`, :func:`feature_weights`;
+``properties``       :func:`feature_f1`, :func:`interpret_features`: what features speak of;
+``task_evaluation``  :class:`Task`: sufficiency, necessity and control.
 """
 
 from rarefy.dictionaries.activation_stream import ActivationStream
 from rarefy.dictionaries.activations import Activation, BatchCoupled, Gated, JumpReLU
 from rarefy.dictionaries.afa import NormLoss, TopAFA, code_norms
 from rarefy.dictionaries.architectures import Aimed, Architecture, architecture
+from rarefy.dictionaries.attributes import AttributeDictionary, attribute_dictionary
 from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
 from rarefy.dictionaries.bidirectional import (
     Bidirectionality,
@@ -49,6 +56,13 @@ from rarefy.dictionaries.diagnostics import (
     norm_bounds,
     norms,
     zf_points,
+)
+from rarefy.dictionaries.editing import (
+    Edit,
+    feature_weights,
+    greedy_edit,
+    guided_edit,
+    subtract_features,
 )
 from rarefy.dictionaries.examples import TopExamples, logit_effects, top_examples
 from rarefy.dictionaries.features import describe_features, features_page
@@ -82,7 +96,16 @@ from rarefy.dictionaries.probing import (
     targeted_removal,
     unlearning_latents,
 )
+from rarefy.dictionaries.properties import (
+    F1,
+    Interpretation,
+    coverage,
+    feature_f1,
+    interpret_features,
+    union_f1,
+)
 from rarefy.dictionaries.shards import ShardStream
+from rarefy.dictionaries.sites import Site, collect, patch
 from rarefy.dictionaries.splice import splice
 from rarefy.dictionaries.spliced import Spliced, evaluate_spliced
 from rarefy.dictionaries.steering import (
@@ -96,6 +119,7 @@ from rarefy.dictionaries.steering import (
     steering_effect,
 )
 from rarefy.dictionaries.stream import ArrayStream, Stream
+from rarefy.dictionaries.task_evaluation import Approximation, Control, Task
 from rarefy.dictionaries.train import train
 from rarefy.dictionaries.unrolled import UnrolledAutoencoder, proximal_gradient
 
@@ -103,19 +127,25 @@ __all__ = [
     "Activation",
     "ActivationStream",
     "Aimed",
+    "Approximation",
     "Architecture",
     "ArrayStream",
+    "AttributeDictionary",
     "AuxK",
     "BatchCoupled",
     "Bidirectionality",
     "Coherence",
+    "Control",
     "Crossed",
     "Detection",
+    "Edit",
     "Effect",
     "Encoded",
     "Evaluation",
+    "F1",
     "GateLoss",
     "Gated",
+    "Interpretation",
     "JumpReLU",
     "L0Loss",
     "L1Loss",
@@ -126,6 +156,7 @@ __all__ = [
     "NormLoss",
     "Revive",
     "ShardStream",
+    "Site",
     "SparseAutoencoder",
     "SparseCodes",
     "SparseProbe",
@@ -135,6 +166,7 @@ __all__ = [
     "Stream",
     "Support",
     "TargetedRemoval",
+    "Task",
     "TopAFA",
     "TopExamples",
     "UnrolledAutoencoder",
@@ -143,11 +175,14 @@ __all__ = [
     "absorption",
     "architecture",
     "at_equal_kl",
+    "attribute_dictionary",
     "auroc",
     "bidirectionality",
     "code_norms",
     "coherence",
+    "collect",
     "content_mask",
+    "coverage",
     "describe_features",
     "description_length",
     "detect",
@@ -156,10 +191,15 @@ __all__ = [
     "epsilon_lbo",
     "evaluate",
     "evaluate_spliced",
+    "feature_f1",
+    "feature_weights",
     "features_page",
     "fit",
     "fix_signs",
+    "greedy_edit",
+    "guided_edit",
     "harvest",
+    "interpret_features",
     "label_latents",
     "latent_direction",
     "load",
@@ -169,6 +209,7 @@ __all__ = [
     "norms",
     "opposite_meaning",
     "opposite_pairs",
+    "patch",
     "proximal_gradient",
     "resolve_site",
     "sampled_product",
@@ -181,9 +222,11 @@ __all__ = [
     "squared_error",
     "steered_predictions",
     "steering_effect",
+    "subtract_features",
     "targeted_removal",
     "top_examples",
     "train",
+    "union_f1",
     "unlearning_latents",
     "zf_points",
 ]

@@ -7,7 +7,8 @@
 ``hashed``      :class:`QREmbedding`: large tables out of small ones;
 ``ranking``     recall and NDCG over all items;
 ``shipped/``    the models in the package, each with its model card;
-``train_code``  how the code model was trained.
+``train_code``  how the code model was trained;
+``train_ioi``   how the IOI model was.
 """
 
 from rarefy.models.evaluate import bits_per_byte, perplexity, token_losses

@@ -18,7 +18,6 @@ import argparse
 import json
 import logging
 import math
-import os
 import platform
 import random
 import time
@@ -29,6 +28,7 @@ import torch
 from torch import Tensor
 
 from rarefy.data import HELD_OUT, encode, modules, windows
+from rarefy.models._checkpoint import load_checkpoint, save_checkpoint
 from rarefy.models.evaluate import bits_per_byte
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def train(out: Path, *, steps: int, seed: int = 0, device: str = "cpu") -> None:
         betas=(0.9, 0.95),
         fused=True,
     )
-    done, seconds = _resume(out / "checkpoint.pt", model, optimizer)
+    done, seconds = load_checkpoint(out / "checkpoint.pt", model, optimizer)
     _log.info("%d tokens, %d parameters, from step %d", len(tokens), model.num_parameters(), done)
     for step in range(done, steps):
         began = time.perf_counter()
@@ -159,7 +159,7 @@ def train(out: Path, *, steps: int, seed: int = 0, device: str = "cpu") -> None:
         if (step + 1) % EVALUATE_EVERY == 0:
             _log.info("step %d held-out %.4f", step + 1, bits_per_byte(model, tokenizer, probe))
         if (step + 1) % CHECKPOINT_EVERY == 0:
-            _checkpoint(out / "checkpoint.pt", model, optimizer, step + 1, seconds)
+            save_checkpoint(out / "checkpoint.pt", model, optimizer, step + 1, seconds)
     model.save_pretrained(out / "model")
     tokenizer.save_pretrained(out / "model")
     facts = {
@@ -194,30 +194,6 @@ def _cached_tokens(out: Path, tokenizer: PreTrainedTokenizerFast, texts: list[st
     if not path.exists():
         save_file({"tokens": encode(tokenizer, texts)}, path)
     return load_file(path)["tokens"]
-
-
-def _checkpoint(
-    path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float
-) -> None:
-    state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "step": step,
-        "seconds": seconds,
-    }
-    torch.save(state, path.with_suffix(".tmp"))
-    os.replace(path.with_suffix(".tmp"), path)
-
-
-def _resume(
-    path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[int, float]:
-    if not path.exists():
-        return 0, 0.0
-    state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"], state["seconds"]
 
 
 def _card(facts: dict[str, object], parameters: int) -> str:
