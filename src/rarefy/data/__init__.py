@@ -4,6 +4,7 @@
 ``text``    documents from a user's file or folder;
 ``tokens``  token streams, evaluation windows and seeded training batches;
 ``images``  digits, and images of a user's ``.npz`` file;
+``photographs``  grey photographs, whitened, and patches of them;
 ``interactions``  who chose what: a user's file, k-core, splits, a planted generator;
 ``stdlib_interactions``  which functions call what, and which docstrings say what.
 """
@@ -15,6 +16,12 @@ from rarefy.data.interactions import (
     planted_interactions,
     read_interactions,
     split_interactions,
+)
+from rarefy.data.photographs import (
+    photographs,
+    read_photographs,
+    sample_patches,
+    whiten_retina,
 )
 from rarefy.data.stdlib import HELD_OUT, Module, Passage, modules, passages
 from rarefy.data.stdlib_interactions import docstring_words, function_calls
@@ -34,11 +41,15 @@ __all__ = [
     "k_core",
     "modules",
     "passages",
+    "photographs",
     "planted_interactions",
     "read_documents",
     "read_images",
     "read_interactions",
+    "read_photographs",
+    "sample_patches",
     "sample_windows",
     "split_interactions",
+    "whiten_retina",
     "windows",
 ]

@@ -11,7 +11,6 @@ edges, where the transform wraps round, are cut away.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -30,25 +29,19 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 _FLAT = 1e-6
 
 
-def bundled_photographs() -> Collection:
-    """Which collection is at hand: scikit-image's eight where it is installed, else two."""
-    return "scikit-image" if importlib.util.find_spec("skimage") else "scikit-learn"
-
-
-def photographs(collection: Collection | None = None) -> list[Tensor]:
+def photographs(collection: Collection = "scikit-learn") -> list[Tensor]:
     """Grey photographs (height, width) in [0, 1] that come with an installed library.
 
     Parameters
     ----------
-    collection : {"scikit-learn", "scikit-image"}, optional
-        Two (a temple and a flower), or eight; by default `bundled_photographs` decides.
+    collection : {"scikit-learn", "scikit-image"}, default "scikit-learn"
+        Two, of a temple and a flower; or eight, with the extra ``vision``.
 
     Raises
     ------
     ImportError
         If scikit-image is asked for and not installed.
     """
-    collection = bundled_photographs() if collection is None else collection
     if collection not in COLLECTIONS:
         raise ValueError(f"collection is {collection!r}, expected one of {', '.join(COLLECTIONS)}")
     if collection == "scikit-learn":

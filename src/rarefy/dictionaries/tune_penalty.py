@@ -23,6 +23,8 @@ Learner = TypeVar("Learner", bound=Encoder)
 
 # No secant step changes lam by more than this factor: far away the curve is not a line.
 _LARGEST_FACTOR = 16.0
+# Stands for 0, of which there is no logarithm.
+_NOTHING = 1e-9
 
 
 class Tuned(NamedTuple, Generic[Learner]):
@@ -103,19 +105,18 @@ def tune_penalty(
 
     # more strength: fewer units and more error
     slope = -1.0 if target_l0 is not None else 1.0
-    at, best = math.log(penalty.lam), None
+    at = math.log(penalty.lam)
+    trials: list[Tuned[Learner]] = []
     trail: list[tuple[float, float]] = []
-    for fits in range(1, max_fits + 1):
-        tried = fit(at)._replace(fits=fits)
-        off = math.log(max(tried.value, 1e-9) / target)
-        if best is None or abs(off) < abs(math.log(max(best.value, 1e-9) / target)):
-            best = tried
-        if abs(tried.value / target - 1) <= rtol:
+    while len(trials) < max_fits:
+        trials.append(fit(at))
+        value = trials[-1].value
+        trail.append((at, math.log(max(value, _NOTHING) / target)))
+        if abs(value / target - 1) <= rtol:
             break
-        trail.append((at, off))
         at = _next(trail, slope)
-    assert best is not None
-    return best._replace(fits=fits)
+    nearest = min(range(len(trials)), key=lambda i: abs(trail[i][1]))
+    return trials[nearest]._replace(fits=len(trials))
 
 
 def _next(trail: list[tuple[float, float]], slope: float) -> float:
