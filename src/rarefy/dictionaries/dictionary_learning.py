@@ -152,7 +152,9 @@ class DictionaryLearner(Encoder):
         seed = check_random_state(self.random_state).randint(2**31)
         generator = torch.Generator().manual_seed(int(seed))
         m = self.n_components
-        chosen = torch.cat([torch.randperm(len(x), generator=generator) for _ in range(0, m, len(x))])
+        chosen = torch.cat(
+            [torch.randperm(len(x), generator=generator) for _ in range(0, m, len(x))]
+        )
         atoms = _unit(x[chosen[:m].to(x.device)])
         # Inputs that repeat or are zero must still give atoms that differ.
         noise = torch.randn(atoms.shape, generator=generator, dtype=torch.float64).to(atoms)

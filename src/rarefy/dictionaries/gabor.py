@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import jacfwd, vmap
 
 # Envelopes tried: (across, along the stripes) as shares of the patch.
 _WIDTHS = ((0.12, 0.12), (0.2, 0.2), (0.12, 0.25), (0.3, 0.2))
@@ -78,10 +78,6 @@ def fit_gabor(fields: Tensor) -> GaborFit:
     flat = fields.flatten(1)
     size = fields.shape[-1]
 
-    def model(p: Tensor) -> Tensor:
-        carrier, envelope = _parts(p[2:], xy)
-        return envelope * (p[0] * torch.cos(carrier) + p[1] * torch.sin(carrier))
-
     x0, y0 = energy_centre(flat, xy)
     frequency, theta = _fft_peak(fields)
     starts = [
@@ -98,7 +94,7 @@ def fit_gabor(fields: Tensor) -> GaborFit:
         )
         for across, along in _WIDTHS
     ]
-    p, error = race(model, [_with_best_phase(flat, start, xy) for start in starts], flat)
+    p, error = race(partial(_gabor, xy), [_with_best_phase(flat, s, xy) for s in starts], flat)
     a, b, x0, y0, log_x, log_y, frequency, theta = p.T
     # A negative frequency is the positive one seen from behind.
     half = (size - 1) / 2
@@ -145,13 +141,14 @@ def total_variation(flat: Tensor) -> Tensor:
     return (flat - flat.mean(1, keepdim=True)).square().sum(1).clamp(min=1e-30)
 
 
-def race(
-    model: Callable[[Tensor], Tensor], starts: list[Tensor], target: Tensor
-) -> tuple[Tensor, Tensor]:
+Model = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Parameters (m, k) to pixels (m, d) and their derivatives (m, d, k)."""
+
+
+def race(model: Model, starts: list[Tensor], target: Tensor) -> tuple[Tensor, Tensor]:
     """Fit from each start for a few steps, then from the best of them to the end.
 
-    ``model`` maps the parameters of one field to its pixels; each start is (m, parameters).
-    Returns the parameters (m, parameters) and the squared errors (m,).
+    Each start is (m, k). Returns the parameters (m, k) and the squared errors (m,).
     """
     runs = [levenberg_marquardt(model, start, target, _RACE) for start in starts]
     best = torch.stack([error for _, error in runs]).argmin(0)
@@ -160,42 +157,68 @@ def race(
 
 
 def levenberg_marquardt(
-    model: Callable[[Tensor], Tensor], start: Tensor, target: Tensor, steps: int
+    model: Model, start: Tensor, target: Tensor, steps: int
 ) -> tuple[Tensor, Tensor]:
     """Least squares for many small problems side by side: parameters, and squared errors (m,)."""
-    values, jacobian = vmap(model), vmap(jacfwd(model))
-    p, residual = start, target - values(start)
+    p = start
+    values, jacobian = model(p)
+    residual = target - values
     error = residual.square().sum(1)
     damping = torch.full_like(error, 1e-2)
     for _ in range(steps):
-        j = jacobian(p)
-        gram = j.mT @ j
+        gram = jacobian.mT @ jacobian
         scale = gram.diagonal(dim1=1, dim2=2).clamp(min=1e-12)
         damped = gram + torch.diag_embed(damping[:, None] * scale + 1e-14)
-        tried = p + torch.linalg.solve(damped, (j.mT @ residual[:, :, None])).squeeze(2)
-        new = target - values(tried)
-        new_error = new.square().sum(1)
-        better = new_error < error
+        tried = p + torch.linalg.solve(damped, jacobian.mT @ residual[:, :, None]).squeeze(2)
+        values, derivative = model(tried)
+        new = target - values
+        better = new.square().sum(1) < error
         p = torch.where(better[:, None], tried, p)
         residual = torch.where(better[:, None], new, residual)
-        error = torch.where(better, new_error, error)
+        jacobian = torch.where(better[:, None, None], derivative, jacobian)
+        error = residual.square().sum(1)
         damping = torch.where(better, damping / 5, damping * 4).clamp(1e-9, 1e9)
     return p, error
 
 
-def _parts(p: Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:
-    """Phase of the carrier and height of the envelope at each pixel."""
-    x0, y0, log_x, log_y, frequency, theta = p.unbind(-1)
+def _gabor(xy: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """Gabor functions of a, b, x0, y0, log sigma_x, log sigma_y, f and theta: a `Model`."""
+    a, b, _, _, log_x, log_y, frequency, theta = (part[:, None] for part in p.T)
+    across, along, envelope = _envelope(p[:, 2:], xy)
+    angle = 2 * math.pi * frequency * across
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    height, slope = envelope * (a * cos + b * sin), envelope * (b * cos - a * sin)
+    # x'^2 / sigma_x^2, y'^2 / sigma_y^2, and the derivatives along x' and y'
+    far_x, far_y = (across / log_x.exp()) ** 2, (along / log_y.exp()) ** 2
+    by_across = 2 * math.pi * frequency * slope - across / (2 * log_x).exp() * height
+    by_along = -along / (2 * log_y).exp() * height
+    jacobian = (
+        envelope * cos,
+        envelope * sin,
+        by_along * torch.sin(theta) - by_across * torch.cos(theta),
+        -by_across * torch.sin(theta) - by_along * torch.cos(theta),
+        height * far_x,
+        height * far_y,
+        2 * math.pi * across * slope,
+        by_across * along - by_along * across,
+    )
+    return height, torch.stack(jacobian, 2)
+
+
+def _envelope(p: Tensor, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels' coordinates x' and y', and the height of the envelope: each (m, d)."""
+    x0, y0, log_x, log_y, _, theta = (part[:, None] for part in p.T)
     x, y = xy[:, 0] - x0, xy[:, 1] - y0
     across = x * torch.cos(theta) + y * torch.sin(theta)
     along = y * torch.cos(theta) - x * torch.sin(theta)
     envelope = torch.exp(-((across / log_x.exp()) ** 2 + (along / log_y.exp()) ** 2) / 2)
-    return 2 * math.pi * frequency * across, envelope
+    return across, along, envelope
 
 
 def _with_best_phase(flat: Tensor, start: Tensor, xy: Tensor) -> Tensor:
     """Put the least-squares coefficients of cosine and sine before the other parameters."""
-    carrier, envelope = vmap(lambda p: _parts(p, xy))(start)
+    across, _, envelope = _envelope(start, xy)
+    carrier = 2 * math.pi * start[:, 4:5] * across
     basis = torch.stack([envelope * torch.cos(carrier), envelope * torch.sin(carrier)], 1)
     gram = basis @ basis.mT + 1e-9 * torch.eye(2, dtype=basis.dtype)
     ab = torch.linalg.solve(gram, basis @ flat[:, :, None]).squeeze(2)

@@ -21,6 +21,7 @@ their bounds are ours. Fields are the atoms, not responses to noise.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -136,11 +137,6 @@ def _dog_r2(fields: Tensor) -> Tensor:
     fields, xy = on_grid(fields)
     flat, size = fields.flatten(1), fields.shape[-1]
 
-    def model(p: Tensor) -> Tensor:
-        squared = (xy[:, 0] - p[2]) ** 2 + (xy[:, 1] - p[3]) ** 2
-        inner, outer = (torch.exp(-squared / (2 * (2 * p[i]).exp())) for i in (4, 5))
-        return p[0] * inner - p[1] * outer
-
     # The centre is sought at the strongest pixel, since a ring's centroid may be off it.
     x0, y0 = energy_centre(flat, xy)
     peak = flat.abs().argmax(1)
@@ -150,5 +146,23 @@ def _dog_r2(fields: Tensor) -> Tensor:
         for inner, outer in _DOG_WIDTHS:
             widths = [torch.full_like(x0, math.log(share * size)) for share in (inner, outer)]
             starts.append(torch.stack([height, height / 2, cx, cy, *widths], 1))
-    _, error = race(model, starts, flat)
+    _, error = race(partial(_two_gaussians, xy), starts, flat)
     return 1 - error / total_variation(flat)
+
+
+def _two_gaussians(xy: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """Differences of round Gaussians: two heights, x0, y0, two log widths; a `Model`."""
+    high, low, x0, y0, log_inner, log_outer = (part[:, None] for part in p.T)
+    x, y = xy[:, 0] - x0, xy[:, 1] - y0
+    inner_far, outer_far = ((x**2 + y**2) / (2 * log).exp() for log in (log_inner, log_outer))
+    inner, outer = torch.exp(-inner_far / 2), torch.exp(-outer_far / 2)
+    pull = high * inner / (2 * log_inner).exp() - low * outer / (2 * log_outer).exp()
+    jacobian = (
+        inner,
+        -outer,
+        x * pull,
+        y * pull,
+        high * inner * inner_far,
+        -low * outer * outer_far,
+    )
+    return high * inner - low * outer, torch.stack(jacobian, 2)

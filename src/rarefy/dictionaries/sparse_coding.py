@@ -135,9 +135,7 @@ def _descend(
                 n_iter[rows[still]] = i
                 if bool(still.all()):
                     return
-                rows, r, ahead, pace, pull = (
-                    part[moving] for part in (rows, r, ahead, pace, pull)
-                )
+                rows, r, ahead, pace, pull = (part[moving] for part in (rows, r, ahead, pace, pull))
     codes[rows] = r
     n_iter[rows] = max_iter + 1
 

@@ -82,8 +82,8 @@ def tune_penalty(
     """
     if (target_l0 is None) == (target_error is None):
         raise ValueError("give one of target_l0 and target_error, and only one")
-    name, target = ("target_l0", target_l0) if target_l0 is not None else (
-        "target_error", target_error
+    name, target = (
+        ("target_l0", target_l0) if target_l0 is not None else ("target_error", target_error)
     )
     if target is None or not 0 < target < math.inf:
         raise ValueError(f"{name} is {target}, expected a positive number")

@@ -130,8 +130,14 @@ def errors(arm: str, shared: Shared, trial: Trial, levels: Sequence[str]) -> dic
 def larger(atoms: int, level: str, shared: Shared, trial: Trial) -> dict[str, float]:
     """Error of soft thresholding in a larger dictionary."""
     steps = trial.pick(smoke=1, default=100, full=1000)
-    learned = learn(shared.train, L1(METHODS["soft"].small[0] * 1.2), atoms, steps, trial)
-    report = tuned(learned, shared.test, l0=float(level))
+
+    def task() -> CodeReport:
+        penalty = L1(1.2 * METHODS["soft"].small[0])
+        return tuned(
+            learn(shared.train, penalty, atoms, steps, trial), shared.test, l0=float(level)
+        )
+
+    (report,) = side_by_side([task])
     return {f"error_{level}": report.error, f"debiased_{level}": report.debiased_error}
 
 
@@ -157,6 +163,13 @@ def fields(
         return Fields(look(learned.dictionary, shared), learned.dictionary, error)
 
     return side_by_side([lambda s=s: one(s) for s in strengths])
+
+
+def random_atoms(shared: Shared, trial: Trial) -> ReceptiveFields:
+    """Look at atoms of noise."""
+    noise = torch.randn(shared.units, shared.patch**2, generator=trial.generator())
+    (report,) = side_by_side([lambda: look(noise, shared)])
+    return report
 
 
 def look(dictionary: Tensor, shared: Shared) -> ReceptiveFields:

@@ -74,7 +74,10 @@ _NAMES = {"soft": "soft (l1)", "hard": "hard (l0)", "cel0": "CEL0", "half": "hal
 
 
 def _draw_curves(
-    axes: Axes, measurements: Measurements, methods: tuple[str, ...], levels: tuple[str, ...],
+    axes: Axes,
+    measurements: Measurements,
+    methods: tuple[str, ...],
+    levels: tuple[str, ...],
     metric: str,
 ) -> None:
     from rarefy.evidence.figures import COLOURS
@@ -86,7 +89,12 @@ def _draw_curves(
         low = [e.mean - (e.mean if e.low is None else max(e.low, e.mean / 10)) for e in found]
         high = [0.0 if e.high is None else e.high - e.mean for e in found]
         axes.errorbar(
-            at, [e.mean for e in found], yerr=(low, high), color=colour, marker="o", capsize=2,
+            at,
+            [e.mean for e in found],
+            yerr=(low, high),
+            color=colour,
+            marker="o",
+            capsize=2,
             label=_NAMES[method],
         )
     larger = [arm for arm in measurements.arms if arm.endswith(" atoms") and "," in arm]

@@ -103,14 +103,10 @@ def setup(
 
 def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     """Measure an arm: ``error_K`` is the relative error with K units active on average."""
-    import torch
-
-    from rarefy.papers._beyond_l1_learning import errors, larger, look
+    from rarefy.papers._beyond_l1_learning import errors, larger, random_atoms
 
     if arm == "random atoms":
-        size = (shared.units, shared.patch**2)
-        noise = torch.randn(size, generator=trial.generator())
-        return {"selective": look(noise, shared).selective}
+        return {"selective": random_atoms(shared, trial).selective}
     if arm not in METHODS:
         return larger(int(arm.split()[1]), LEVELS[0], shared, trial)
     trial.progress("sparsity and error", 0.0)
