@@ -1,7 +1,7 @@
 """The penalty's strength at which codes are as sparse, or as exact, as is asked for.
 
-Strengths of different penalties mean different things, so that methods can only be compared at equal
-sparsity or equal error. Both change smoothly and in one direction with log lam; a secant search in
+Strengths of different penalties mean different things, so that methods can only be compared at
+equal sparsity or equal error. Both change in one direction with log lam; a secant search in
 (log lam, log of what is measured) finds the strength in a few fits.
 
 Source: none in particular. Departures: none.

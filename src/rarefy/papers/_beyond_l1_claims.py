@@ -116,8 +116,8 @@ def _fields() -> list[Claim]:
             diversity(
                 id=f"c4-{arm}",
                 arm=arm,
-                text=f"With {of[arm]} units are of more kinds at 5 active units than at 20 (entropy "
-                "of the kinds).",
+                text=f"With {of[arm]} units are of more kinds at 5 active units than at 20 "
+                "(entropy of the kinds).",
                 paper="other kinds of fields appear when codes are sparse enough",
             )
             for arm in ("cel0", "half")

@@ -72,7 +72,7 @@ def draw(images: list[Tensor], trial: Trial, *, f0: float, patch: int, units: in
     right = [image[:, image.shape[1] // 2 :] for image in white]
     g = trial.generator()
     count = trial.pick(smoke=4000, default=77_000, full=77_000)
-    test = trial.pick(smoke=200, default=2000, full=4000)
+    test = trial.pick(smoke=100, default=1000, full=4000)
     return Shared(
         sample_patches(left, 8, count, generator=g),
         sample_patches(right, 8, test, generator=g),
@@ -102,7 +102,7 @@ def tuned(
     learned: Learned, test: Tensor, *, l0: float | None = None, error: float | None = None
 ) -> CodeReport:
     """Judge codes of test patches at the strength that gives a sparsity, or an error, exactly."""
-    coder = SparseCoder(learned.dictionary, learned.penalty, tol=1e-2, max_iter=3000)
+    coder = SparseCoder(learned.dictionary, learned.penalty, max_iter=5000)
     found = tune_penalty(coder, test.numpy(), target_l0=l0, target_error=error, rtol=0.005).learner
     return code_report(test, learned.dictionary, found.transform(test))
 
@@ -110,7 +110,7 @@ def tuned(
 def errors(arm: str, shared: Shared, trial: Trial, levels: Sequence[str]) -> dict[str, float]:
     """Errors at given numbers of active units, and the number of units at a given error."""
     method = METHODS[arm]
-    steps = trial.pick(smoke=4, default=120, full=1000)
+    steps = trial.pick(smoke=4, default=100, full=1000)
 
     def at(i: int) -> tuple[Learned, CodeReport]:
         learned = learn(shared.train, method.penalty(method.small[i]), ATOMS, steps, trial)
@@ -156,7 +156,9 @@ def fields(
 
     def one(strength: float) -> Fields:
         penalty = METHODS[arm].penalty(strength)
-        learned = learn(shared.large_train, penalty, shared.units, steps, trial)
+        # Kinds are told apart sooner than fields are smooth.
+        enough = steps if strength == METHODS[arm].oriented else steps // 2
+        learned = learn(shared.large_train, penalty, shared.units, enough, trial)
         error = float("nan")
         if strength == METHODS[arm].sparse:
             error = tuned(learned, shared.large_test, l0=SPARSE).error
