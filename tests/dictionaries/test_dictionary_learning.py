@@ -12,6 +12,7 @@ from rarefy.dictionaries.dictionary_updates import Gradient, Surrogate
 from rarefy.operators import CEL0, L0, L1, Lq
 
 
+@pytest.mark.filterwarnings("ignore:.*still moving:sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks([DictionaryLearner(6, max_steps=5, tol=1e-6, random_state=0)])
 def test_scikit_learn(estimator, check):
     check(estimator)
