@@ -71,7 +71,7 @@ def test_derivatives(model, k):
 def test_noise_is_not_gabor_like():
     noise = torch.randn(60, 12, 12, generator=torch.Generator().manual_seed(0))
     report = receptive_field_report(noise)
-    assert report.selective <= 0.02 and report.shares["unlocalised"] > 0.8
+    assert report.selective <= 0.02 and report.shares["unlocalised"] > 0.7
 
 
 def test_kinds():
