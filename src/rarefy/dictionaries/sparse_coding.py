@@ -194,6 +194,8 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def inverse_transform(self, codes: ArrayLike | Tensor) -> Any:
         """Reconstruct the inputs from codes (n, m): ndarray or Tensor (n, d), as ``codes`` is."""
         check_is_fitted(self, "components_")
+        r: Any
+        dictionary: Any
         if isinstance(codes, Tensor):
             r, dictionary = codes, torch.as_tensor(self.components_).to(codes)
         else:
