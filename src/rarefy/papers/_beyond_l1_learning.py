@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -123,7 +124,7 @@ def errors(arm: str, shared: Shared, trial: Trial, levels: Sequence[str]) -> dic
         learned = learn(shared.train, method.penalty(method.small[i]), ATOMS, steps, trial)
         return learned, tuned(learned, shared.test, trial, l0=float(levels[i]))
 
-    found = side_by_side([lambda i=i: at(i) for i in range(len(levels))])
+    found = side_by_side([partial(at, i) for i in range(len(levels))])
     values = {}
     for level, (_, report) in zip(levels, found, strict=True):
         values[f"l0_{level}"] = report.l0
@@ -171,7 +172,7 @@ def fields(
             error = tuned(learned, shared.large_test, trial, l0=SPARSE).error
         return Fields(look(learned.dictionary, shared), learned.dictionary, error)
 
-    return side_by_side([lambda s=s: one(s) for s in strengths])
+    return side_by_side([partial(one, s) for s in strengths])
 
 
 def random_atoms(shared: Shared, trial: Trial) -> ReceptiveFields:

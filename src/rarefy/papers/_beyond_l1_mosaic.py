@@ -56,7 +56,7 @@ def draw(measurements: Measurements, methods: tuple[str, ...], levels: tuple[str
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(12.5, 7.4))
-    above, below = drawn.subfigures(2, 1, height_ratios=(1, 0.85))
+    above, below = np.ravel(drawn.subfigures(2, 1, height_ratios=(1, 0.85)))
     curves, debiased, kinds = above.subplots(1, 3)
     _draw_curves(curves, measurements, methods, levels, "error")
     _draw_curves(debiased, measurements, methods, levels, "debiased")
