@@ -7,7 +7,7 @@ exact in a float; wider fields are drawn by their middle twelve columns and rows
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -56,7 +56,8 @@ def draw(measurements: Measurements, methods: tuple[str, ...], levels: tuple[str
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(12.5, 7.4))
-    above, below = np.ravel(drawn.subfigures(2, 1, height_ratios=(1, 0.85)))
+    halves: Any = drawn.subfigures(2, 1, height_ratios=(1, 0.85))
+    above, below = halves
     curves, debiased, kinds = above.subplots(1, 3)
     _draw_curves(curves, measurements, methods, levels, "error")
     _draw_curves(debiased, measurements, methods, levels, "debiased")
