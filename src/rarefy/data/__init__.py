@@ -6,6 +6,7 @@
 ``images``  digits, and images of a user's ``.npz`` file;
 ``files``   safetensors written whole or not at all, and read with one clear sentence;
 ``ioi``     sentences whose last word is the name said once, as words and as tokens;
+``photographs``  grey photographs, whitened, and patches of them;
 ``interactions``  who chose what: a user's file, k-core, splits, a planted generator;
 ``stdlib_interactions``  which functions call what, and which docstrings say what.
 """
@@ -19,6 +20,12 @@ from rarefy.data.interactions import (
     split_interactions,
 )
 from rarefy.data.ioi import IOIEncoder, IOIPrompts, counterfactual, ioi_prompts
+from rarefy.data.photographs import (
+    photographs,
+    read_photographs,
+    sample_patches,
+    whiten_retina,
+)
 from rarefy.data.stdlib import HELD_OUT, Module, Passage, modules, passages
 from rarefy.data.stdlib_interactions import docstring_words, function_calls
 from rarefy.data.text import read_documents
@@ -41,11 +48,15 @@ __all__ = [
     "k_core",
     "modules",
     "passages",
+    "photographs",
     "planted_interactions",
     "read_documents",
     "read_images",
     "read_interactions",
+    "read_photographs",
+    "sample_patches",
     "sample_windows",
     "split_interactions",
+    "whiten_retina",
     "windows",
 ]
