@@ -1,34 +1,42 @@
 """Sparse dictionaries: learn them, judge them, use them.
 
-``codes``        which latents are active, and the two sparse products;
-``activations``  operators as activations, JumpReLU, Gated, batch-coupled projections;
-``autoencoder``  :class:`SparseAutoencoder`: an encoder, an activation and a decoder;
-``unrolled``     :func:`proximal_gradient`, and encoders of several such steps;
-``losses``       L1, L0, the gate's loss, AuxK, Matryoshka;
-``stream``       batches as a function of the step;
-``harvest``      activations of any transformers model at any module, and their gradients;
-``activation_stream``  a stream of them in bounded memory (``buffer``), from disk (``shards``);
-``splice``       something else in a site's place: reconstruct, steer, ablate;
-``train``        :func:`train`, with checkpoints;
-``matching_pursuit``  :class:`MatchingPursuitSAE`, an encoder that pursues;
-``formats``      :func:`save` and :func:`load`: rarefy's, SAELens's, sparsify's folders;
-``architectures``  the named ones, with losses, aimed at the same sparsity;
-``fit``          from a language model to a trained autoencoder (``scale``);
-``examples``     each latent's strongest examples; ``features`` the page of them;
-``spliced``      what the model loses with a reconstruction in the site's place;
-``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities.
-``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities;
-``bidirectional``  latents of two signs: how balanced, and whether the two mean opposites;
-``probing``      what latents know of labels: sparse probes, absorption, SCR, TPP, unlearning;
-``steering``     directions added at a site, compared at equal cost;
-``afa``          :class:`TopAFA`: as many features as the norm of the input asks for;
-``diagnostics``  what norms say of a dictionary: epsilon LBO, ZF plot, coherence.
-``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities;
-``attributes``       :func:`attribute_dictionary`: supervised, a vector for each attribute's value;
-``sites``            :func:`collect`, :func:`patch`: activations of single heads and positions;
-``editing``          :func:`greedy_edit`, :func:`guided_edit`, :func:`feature_weights`;
-``properties``       :func:`feature_f1`, :func:`interpret_features`: what features speak of;
-``task_evaluation``  :class:`Task`: sufficiency, necessity and control.
+An autoencoder
+    ``autoencoder``  :class:`SparseAutoencoder`: an encoder, an activation and a decoder;
+    ``activations``  operators as activations, JumpReLU, Gated, batch-coupled projections;
+    ``codes``        which latents are active, and the two sparse products;
+    ``unrolled``     :func:`proximal_gradient`, and encoders of several such steps;
+    ``matching_pursuit``  :class:`MatchingPursuitSAE`, an encoder that pursues;
+    ``afa``          :class:`TopAFA`: as many features as the norm of the input asks for.
+Training one
+    ``losses``       L1, L0, the gate's loss, AuxK, Matryoshka;
+    ``stream``       batches as a function of the step;
+    ``train``        :func:`train`, with checkpoints (``scale``: inputs at norm sqrt(d));
+    ``architectures``  the named ones, with losses, aimed at the same sparsity;
+    ``fit``          from a language model to a trained autoencoder;
+    ``formats``      :func:`save`, :func:`load`: rarefy's folders, and others' (``exchange``).
+A language model's activations
+    ``harvest``      activations of any transformers model at any module, and their gradients;
+    ``activation_stream``  a stream of them in bounded memory (``buffer``), from disk (``shards``);
+    ``splice``       something else in a site's place: reconstruct, steer, ablate;
+    ``sites``        :func:`collect`, :func:`patch`: single heads and positions.
+Judging one
+    ``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities;
+    ``spliced``      what the model loses with a reconstruction in the site's place;
+    ``diagnostics``  what norms say of a dictionary: epsilon LBO, ZF plot, coherence;
+    ``bidirectional``  latents of two signs: how balanced, and whether the two mean opposites;
+    ``probing``      what latents know of labels: sparse probes, absorption, SCR, TPP, unlearning;
+    ``steering``     directions added at a site, compared at equal cost;
+    ``examples``     each latent's strongest examples; ``features`` the page of them;
+    ``attributes``   :func:`attribute_dictionary`: supervised, a vector for each value;
+    ``editing``      :func:`greedy_edit`, :func:`guided_edit`, :func:`feature_weights`;
+    ``properties``   :func:`feature_f1`, :func:`interpret_features`: what features speak of;
+    ``task_evaluation``  :class:`Task`: sufficiency, necessity and control.
+Sparse coding
+    ``sparse_coding``  :class:`SparseCoder`, :func:`sparse_codes`: any penalty, many inputs at once;
+    ``dictionary_learning``  :class:`DictionaryLearner` (``dictionary_updates``: its rules);
+    ``tune_penalty``  the strength that gives a sparsity or an error;
+    ``code_report``  sparsity and error of codes;
+    ``receptive_fields``  what units look for; ``gabor`` fits them.
 """
 
 from rarefy.dictionaries.activation_stream import ActivationStream
@@ -45,6 +53,7 @@ from rarefy.dictionaries.bidirectional import (
     opposite_meaning,
     opposite_pairs,
 )
+from rarefy.dictionaries.code_report import CodeReport, code_report, debias
 from rarefy.dictionaries.codes import SparseCodes, Support, sampled_product, sparse_product
 from rarefy.dictionaries.diagnostics import (
     Coherence,
@@ -57,6 +66,7 @@ from rarefy.dictionaries.diagnostics import (
     norms,
     zf_points,
 )
+from rarefy.dictionaries.dictionary_learning import DictionaryLearner
 from rarefy.dictionaries.editing import (
     Edit,
     feature_weights,
@@ -68,6 +78,7 @@ from rarefy.dictionaries.examples import TopExamples, logit_effects, top_example
 from rarefy.dictionaries.features import describe_features, features_page
 from rarefy.dictionaries.fit import fit
 from rarefy.dictionaries.formats import load, save
+from rarefy.dictionaries.gabor import GaborFit, fit_gabor
 from rarefy.dictionaries.harvest import content_mask, harvest, resolve_site, site_width
 from rarefy.dictionaries.losses import (
     AuxK,
@@ -104,8 +115,15 @@ from rarefy.dictionaries.properties import (
     interpret_features,
     union_f1,
 )
+from rarefy.dictionaries.receptive_fields import (
+    ReceptiveFields,
+    class_entropy,
+    orientation_selectivity,
+    receptive_field_report,
+)
 from rarefy.dictionaries.shards import ShardStream
 from rarefy.dictionaries.sites import Site, collect, patch
+from rarefy.dictionaries.sparse_coding import Codes, SparseCoder, sparse_codes
 from rarefy.dictionaries.splice import splice
 from rarefy.dictionaries.spliced import Spliced, evaluate_spliced
 from rarefy.dictionaries.steering import (
@@ -121,27 +139,10 @@ from rarefy.dictionaries.steering import (
 from rarefy.dictionaries.stream import ArrayStream, Stream
 from rarefy.dictionaries.task_evaluation import Approximation, Control, Task
 from rarefy.dictionaries.train import train
+from rarefy.dictionaries.tune_penalty import Tuned, tune_penalty
 from rarefy.dictionaries.unrolled import UnrolledAutoencoder, proximal_gradient
 
 __all__ = [
-    "
-
-from rarefy.dictionaries.code_report import CodeReport, code_report, debias
-from rarefy.dictionaries.dictionary_learning import DictionaryLearner
-from rarefy.dictionaries.gabor import GaborFit, fit_gabor
-from rarefy.dictionaries.receptive_fields import (
-    ReceptiveFields,
-    class_entropy,
-    orientation_selectivity,
-    receptive_field_report,
-)
-from rarefy.dictionaries.sparse_coding import Codes, SparseCoder, sparse_codes
-from rarefy.dictionaries.tune_penalty import Tuned, tune_penalty
-
-__all__ = [
-    ",
-    ",
-    ",
     "Activation",
     "ActivationStream",
     "Aimed",
@@ -152,15 +153,19 @@ __all__ = [
     "AuxK",
     "BatchCoupled",
     "Bidirectionality",
+    "CodeReport",
+    "Codes",
     "Coherence",
     "Control",
     "Crossed",
     "Detection",
+    "DictionaryLearner",
     "Edit",
     "Effect",
     "Encoded",
     "Evaluation",
     "F1",
+    "GaborFit",
     "GateLoss",
     "Gated",
     "Interpretation",
@@ -172,20 +177,12 @@ __all__ = [
     "MatchingPursuitSAE",
     "MatryoshkaError",
     "NormLoss",
+    "ReceptiveFields",
     "Revive",
     "ShardStream",
     "Site",
-    "Sparse dictionaries: learned, coded in, and judged.
-
-Coding              ``sparse_coding``       :class:`SparseCoder`, :func:`sparse_codes`
-Learning            ``dictionary_learning`` :class:`DictionaryLearner`
-                    ``dictionary_updates``  the rules that move a dictionary
-                    ``tune_penalty``        :func:`tune_penalty`: at a given sparsity or error
-Judging             ``code_report``         :func:`code_report`: sparsity and error of codes
-                    ``gabor``               :func:`fit_gabor`
-                    ``receptive_fields``    :func:`receptive_field_report`: what units look for
-",
     "SparseAutoencoder",
+    "SparseCoder",
     "SparseCodes",
     "SparseProbe",
     "Spliced",
@@ -197,6 +194,7 @@ Judging             ``code_report``         :func:`code_report`: sparsity and er
     "Task",
     "TopAFA",
     "TopExamples",
+    "Tuned",
     "UnrolledAutoencoder",
     "ZFPoints",
     "ablate",
@@ -206,11 +204,14 @@ Judging             ``code_report``         :func:`code_report`: sparsity and er
     "attribute_dictionary",
     "auroc",
     "bidirectionality",
+    "class_entropy",
     "code_norms",
+    "code_report",
     "coherence",
     "collect",
     "content_mask",
     "coverage",
+    "debias",
     "describe_features",
     "description_length",
     "detect",
@@ -223,6 +224,7 @@ Judging             ``code_report``         :func:`code_report`: sparsity and er
     "feature_weights",
     "features_page",
     "fit",
+    "fit_gabor",
     "fix_signs",
     "greedy_edit",
     "guided_edit",
@@ -237,12 +239,15 @@ Judging             ``code_report``         :func:`code_report`: sparsity and er
     "norms",
     "opposite_meaning",
     "opposite_pairs",
+    "orientation_selectivity",
     "patch",
     "proximal_gradient",
+    "receptive_field_report",
     "resolve_site",
     "sampled_product",
     "save",
     "site_width",
+    "sparse_codes",
     "sparse_probe",
     "sparse_product",
     "splice",
@@ -254,6 +259,7 @@ Judging             ``code_report``         :func:`code_report`: sparsity and er
     "targeted_removal",
     "top_examples",
     "train",
+    "tune_penalty",
     "union_f1",
     "unlearning_latents",
     "zf_points",
