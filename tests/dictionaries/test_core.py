@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from rarefy.dictionaries import (
     ArrayStream,
     AuxK,

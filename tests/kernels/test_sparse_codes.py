@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from rarefy.kernels.cpu import compressed_rows as rows
 from rarefy.kernels.cpu.topk import top_k, top_k_reference
 
