@@ -24,7 +24,7 @@ from rarefy.dictionaries.scale import ScaledStream, norm_scale, unscale
 from rarefy.models import open_model, token_losses
 from rarefy.operators import L0, TopK
 
-NAMES = ("relu", "gated", "jumprelu", "topk", "batchtopk", "abstopk", "matryoshka")
+NAMES = ("relu", "gated", "jumprelu", "topk", "batchtopk", "abstopk", "matryoshka", "mp", "afa")
 
 
 @pytest.fixture(scope="module")

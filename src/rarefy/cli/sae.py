@@ -46,6 +46,8 @@ class Architecture(StrEnum):
     batchtopk = "batchtopk"
     abstopk = "abstopk"
     matryoshka = "matryoshka"
+    mp = "mp"
+    afa = "afa"
 
 
 class Format(StrEnum):

@@ -10,6 +10,8 @@ topk         k largest positive parts                   AuxK
 batchtopk    k a row on average, in training            AuxK
 abstopk      k largest magnitudes, with their sign      AuxK
 matryoshka   batchtopk                                  AuxK; errors of nested prefixes
+mp           k steps of matching pursuit                :class:`Revive`
+afa          as many as match the input's norm, not k   :class:`NormLoss`
 ===========  =========================================  ==================================
 
 The first two have a penalty, not a count. *Aimed* means that the penalty's weight follows the
@@ -41,6 +43,7 @@ import torch
 from torch import Tensor, nn
 
 from rarefy.dictionaries.activations import BatchCoupled, Gated, JumpReLU
+from rarefy.dictionaries.afa import NormLoss, TopAFA
 from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
 from rarefy.dictionaries.losses import (
     AuxK,
@@ -51,15 +54,21 @@ from rarefy.dictionaries.losses import (
     MatryoshkaError,
     squared_error,
 )
+from rarefy.dictionaries.matching_pursuit import MatchingPursuitSAE, Revive
 from rarefy.operators import L1, BatchTopK, TopK
 
-Name = Literal["relu", "gated", "jumprelu", "topk", "batchtopk", "abstopk", "matryoshka"]
+Name = Literal[
+    "relu", "gated", "jumprelu", "topk", "batchtopk", "abstopk", "matryoshka", "mp", "afa"
+]
 
 _TRAVEL = 8.0
 """How far the logarithm of a penalty's weight can go in a run."""
 
 _BANDWIDTH = 0.2
 """Of JumpReLU, for thresholds of about 2."""
+
+_NORM_WEIGHT = 2.0
+"""Of top-AFA's norm loss, as a sum over the width: the card's default."""
 
 _THRESHOLD_DECAY = 0.99
 """Of the batch-coupled threshold: the last hundred batches, since a short run's threshold moves."""
@@ -80,10 +89,10 @@ def architecture(
 
     Parameters
     ----------
-    name : {"relu", "gated", "jumprelu", "topk", "batchtopk", "abstopk", "matryoshka"}
+    name : {"relu", "gated", "jumprelu", "topk", "batchtopk", "abstopk", "matryoshka", "mp", "afa"}
     d_in, n_latents : int
     k : int, default 32
-        Active latents a row: exactly, or what training aims at.
+        Active latents a row: exactly, or what training aims at; "afa" finds its own number.
     rows : int
         Rows it will be trained on; a latent that does not fire for 5 % of them is revived.
     seed : int, default 0
@@ -118,6 +127,12 @@ def architecture(
         groups = {n_latents // 2**i for i in range(5)} - {0}
         error = MatryoshkaError(tuple(sorted(groups)))
         return _build(d_in, n_latents, coupled, aux, seed=seed)._replace(error=error)
+    if name == "mp":
+        pursuit = MatchingPursuitSAE(d_in, n_latents, k=k, seed=seed)
+        return Architecture(pursuit, (Revive(),), squared_error)
+    if name == "afa":
+        afa = TopAFA(d_in, n_latents, seed=seed)
+        return Architecture(afa, (aux, NormLoss(_NORM_WEIGHT)), squared_error)
     start = _threshold(k / n_latents)
     if name == "relu":
         relu = L1(0.0, positive=True)
@@ -135,8 +150,8 @@ def architecture(
         )
         return _build(d_in, n_latents, jump, L0Loss(d_in, target=k), seed=seed)
     raise ValueError(
-        f"no architecture is called {name!r}: relu, gated, jumprelu, topk, batchtopk, abstopk or "
-        "matryoshka is wanted"
+        f"no architecture is called {name!r}: relu, gated, jumprelu, topk, batchtopk, abstopk, "
+        "matryoshka, mp or afa is wanted"
     )
 
 
