@@ -104,8 +104,9 @@ def sampled_product(
     Tensor, shape (e,)
     """
     values = np.empty(len(indices), np.float32)
-    arrays = (tensor.detach().contiguous().numpy() for tensor in (x, weight, indices, offsets))
-    _by_rows(partial(_sampled_product, *arrays, values), len(x), threads)
+    left, right = (tensor.detach().contiguous().numpy() for tensor in (x, weight))
+    task = partial(_sampled_product, left, right, indices.numpy(), offsets.numpy(), values)
+    _by_rows(task, len(x), threads)
     return torch.from_numpy(values)
 
 

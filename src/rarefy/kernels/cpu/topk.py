@@ -182,7 +182,7 @@ def _group_maxima_abs(row: Floats, maxima: Floats) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
-def _count_at_least(values: Floats, bound: np.float32) -> int:
+def _count_at_least(values: Floats, bound: np.float32) -> np.int32:
     count = np.int32(0)
     for value in values:
         count += np.int32(value >= bound)
