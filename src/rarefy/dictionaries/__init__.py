@@ -10,6 +10,10 @@
 ``splice``       something else in a site's place: reconstruct, steer, ablate;
 ``train``        :func:`train`, with checkpoints;
 ``matching_pursuit``  :class:`MatchingPursuitSAE`, an encoder that pursues;
+``zipf``         :class:`ZipfLaw`: how often features fire, by rank;
+``aux_zipf``     :class:`AuxZipf`, a loss that revives what fires less than that;
+``feature_choice``  latents that pick their rows, after Mutual Choice (``BatchTopK``);
+``gradient_sae``  :class:`GradientSAE`, which picks latents that matter to a loss;
 ``formats``      :func:`save` and :func:`load`: rarefy's, SAELens's, sparsify's folders;
 ``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities.
 """
@@ -17,8 +21,11 @@
 from rarefy.dictionaries.activation_stream import ActivationStream
 from rarefy.dictionaries.activations import Activation, BatchCoupled, Gated, JumpReLU
 from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
+from rarefy.dictionaries.aux_zipf import AuxZipf
 from rarefy.dictionaries.codes import SparseCodes, Support, sampled_product, sparse_product
+from rarefy.dictionaries.feature_choice import FeatureChoice, progressive_choice
 from rarefy.dictionaries.formats import load, save
+from rarefy.dictionaries.gradient_sae import GradientSAE
 from rarefy.dictionaries.harvest import content_mask, harvest, resolve_site
 from rarefy.dictionaries.losses import (
     AuxK,
@@ -34,17 +41,21 @@ from rarefy.dictionaries.shards import ShardStream
 from rarefy.dictionaries.splice import splice
 from rarefy.dictionaries.stream import ArrayStream, Stream
 from rarefy.dictionaries.train import train
+from rarefy.dictionaries.zipf import ZipfLaw
 
 __all__ = [
     "Activation",
     "ActivationStream",
     "ArrayStream",
     "AuxK",
+    "AuxZipf",
     "BatchCoupled",
     "Encoded",
     "Evaluation",
+    "FeatureChoice",
     "GateLoss",
     "Gated",
+    "GradientSAE",
     "JumpReLU",
     "L0Loss",
     "L1Loss",
@@ -56,10 +67,12 @@ __all__ = [
     "SparseCodes",
     "Stream",
     "Support",
+    "ZipfLaw",
     "content_mask",
     "evaluate",
     "harvest",
     "load",
+    "progressive_choice",
     "resolve_site",
     "sampled_product",
     "save",
