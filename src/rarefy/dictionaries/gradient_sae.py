@@ -97,7 +97,7 @@ class GradientSAE(SparseAutoencoder):
         self.beta = beta
         self.selection = selection
         self.decay = decay
-        self.register_buffer("threshold", torch.zeros(n_latents))
+        self.register_buffer("threshold", torch.full((n_latents,), torch.inf))
         self.register_buffer("gradient_norm", torch.zeros(()))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
@@ -202,7 +202,9 @@ class GradientSAE(SparseAutoencoder):
             0, support.indices[keep], kept[keep], "amin"
         )
         seen = smallest.isfinite()
-        self.threshold[seen] += self._rate * (smallest[seen] - self.threshold[seen])
+        # infinite until a latent is first kept, so that one that never was stays silent
+        before = torch.where(self.threshold.isinf(), smallest, self.threshold)[seen]
+        self.threshold[seen] = before + self._rate * (smallest[seen] - before)
 
     @property
     def _rate(self) -> float:
