@@ -102,7 +102,7 @@ def learn(
     Feature Choice after Mutual Choice trains half as long again; all others the same steps.
     """
     kind, _, extra = how.partition(", ")
-    f, k, steps = schedule.latents, schedule.k, schedule.steps
+    f, steps = schedule.latents, schedule.steps
     sae = SparseAutoencoder(x.shape[1], f, _activation(kind, extra, schedule), seed=trial.seed)
     stream = ArrayStream(x, batch_size=schedule.batch, seed=trial.seed)
     common: dict[str, Any] = {"lr": schedule.lr, "warm_up": min(50, steps // 10)}

@@ -88,7 +88,7 @@ def setup(trial: Trial, *, latents: int = 512, k: int = 8, batch: int = 1024) ->
     """
     from rarefy.papers._mutual_choice_training import Schedule, planted, planted_atoms
 
-    narrow_steps = trial.pick(smoke=20, default=450, full=700)
+    narrow_steps = trial.pick(smoke=10, default=450, full=700)
     wide_steps = trial.pick(smoke=3, default=80, full=700)
     narrow = Schedule(latents, k, batch, narrow_steps)
     wide = Schedule(8 * latents, k, batch, wide_steps)
