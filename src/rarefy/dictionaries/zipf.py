@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rarefy.budget._filling import fill
 
 _FEWEST = 20
-_LARGEST_Q = 1e4
+
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,9 @@ class ZipfLaw:
             slope, level = np.polyfit(at, logs, 1)
             return float(np.square(logs - slope * at - level).sum()), slope, level
 
-        # The error may have several minima in q: the best of a grid is refined.
-        grid = np.linspace(0, np.log1p(_LARGEST_Q), 50)
+        # The error may have several minima in q: the best of a grid is refined. Beyond twice the
+        # ranks the law is no power any more but an exponential, and s and c run away.
+        grid = np.linspace(0, np.log1p(2 * len(live)), 50)
         best = int(np.argmin([line(at)[0] for at in grid]))
         found = minimize_scalar(
             lambda at: line(at)[0],
