@@ -37,6 +37,22 @@ Sparse coding
     ``tune_penalty``  the strength that gives a sparsity or an error;
     ``code_report``  sparsity and error of codes;
     ``receptive_fields``  what units look for; ``gabor`` fits them.
+``codes``        which latents are active, and the two sparse products;
+``activations``  operators as activations, JumpReLU, Gated, batch-coupled projections;
+``autoencoder``  :class:`SparseAutoencoder`: an encoder, an activation and a decoder;
+``losses``       L1, L0, the gate's loss, AuxK, Matryoshka;
+``stream``       batches as a function of the step;
+``harvest``      activations of any transformers model at any module, and their gradients;
+``activation_stream``  a stream of them in bounded memory (``buffer``), from disk (``shards``);
+``splice``       something else in a site's place: reconstruct, steer, ablate;
+``train``        :func:`train`, with checkpoints;
+``matching_pursuit``  :class:`MatchingPursuitSAE`, an encoder that pursues;
+``zipf``         :class:`ZipfLaw`: how often features fire, by rank;
+``aux_zipf``     :class:`AuxZipf`, a loss that revives what fires less than that;
+``feature_choice``  latents that pick their rows, after Mutual Choice (``BatchTopK``);
+``gradient_sae``  :class:`GradientSAE`, which picks latents that matter to a loss;
+``formats``      :func:`save` and :func:`load`: rarefy's, SAELens's, sparsify's folders;
+``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities.
 """
 
 from rarefy.dictionaries.activation_stream import ActivationStream
@@ -45,6 +61,7 @@ from rarefy.dictionaries.afa import NormLoss, TopAFA, code_norms
 from rarefy.dictionaries.architectures import Aimed, Architecture, architecture
 from rarefy.dictionaries.attributes import AttributeDictionary, attribute_dictionary
 from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
+from rarefy.dictionaries.aux_zipf import AuxZipf
 from rarefy.dictionaries.bidirectional import (
     Bidirectionality,
     auroc,
@@ -75,10 +92,12 @@ from rarefy.dictionaries.editing import (
     subtract_features,
 )
 from rarefy.dictionaries.examples import TopExamples, logit_effects, top_examples
+from rarefy.dictionaries.feature_choice import FeatureChoice, progressive_choice
 from rarefy.dictionaries.features import describe_features, features_page
 from rarefy.dictionaries.fit import fit
 from rarefy.dictionaries.formats import load, save
 from rarefy.dictionaries.gabor import GaborFit, fit_gabor
+from rarefy.dictionaries.gradient_sae import GradientSAE
 from rarefy.dictionaries.harvest import content_mask, harvest, resolve_site, site_width
 from rarefy.dictionaries.losses import (
     AuxK,
@@ -141,6 +160,7 @@ from rarefy.dictionaries.task_evaluation import Approximation, Control, Task
 from rarefy.dictionaries.train import train
 from rarefy.dictionaries.tune_penalty import Tuned, tune_penalty
 from rarefy.dictionaries.unrolled import UnrolledAutoencoder, proximal_gradient
+from rarefy.dictionaries.zipf import ZipfLaw
 
 __all__ = [
     "Activation",
@@ -151,6 +171,7 @@ __all__ = [
     "ArrayStream",
     "AttributeDictionary",
     "AuxK",
+    "AuxZipf",
     "BatchCoupled",
     "Bidirectionality",
     "CodeReport",
@@ -165,9 +186,11 @@ __all__ = [
     "Encoded",
     "Evaluation",
     "F1",
+    "FeatureChoice",
     "GaborFit",
     "GateLoss",
     "Gated",
+    "GradientSAE",
     "Interpretation",
     "JumpReLU",
     "L0Loss",
@@ -197,6 +220,7 @@ __all__ = [
     "Tuned",
     "UnrolledAutoencoder",
     "ZFPoints",
+    "ZipfLaw",
     "ablate",
     "absorption",
     "architecture",
@@ -241,6 +265,7 @@ __all__ = [
     "opposite_pairs",
     "orientation_selectivity",
     "patch",
+    "progressive_choice",
     "proximal_gradient",
     "receptive_field_report",
     "resolve_site",

@@ -169,19 +169,52 @@ class AuxK(nn.Module):
         dead = self.dead.nonzero()[:, 0]
         if not len(dead):
             return x.new_zeros(())
-        wanted = self.k or max(1, sae.d_in // 2)
-        k = min(wanted, len(dead))
-        scores = encoded.u[:, dead]
-        best = (scores.abs() if self.signed else scores).topk(k, sorted=False).indices
-        support = Support.from_columns(dead[best], sae.n_latents)
-        v = selected(encoded.u, sae.centered(x), sae.encoder, sae.encoder_bias, support)
-        codes = SparseCodes(v if self.signed else v.relu(), support)
-        error = (x - reconstruction).detach()
-        left = (error - sparse_product(codes, sae.decoder)).square().sum()
-        spread = (error - error.mean(0)).square().sum()
-        return (
-            self.weight * (len(dead) / wanted if k < wanted else 1.0) * left / spread.clamp(1e-12)
+        return self.weight * error_left(
+            *(sae, x, encoded, reconstruction),
+            latents=dead,
+            k=self.k or max(1, sae.d_in // 2),
+            signed=self.signed,
         )
+
+
+def error_left(
+    sae: SparseAutoencoder,
+    x: Tensor,
+    encoded: Encoded,
+    reconstruction: Tensor,
+    *,
+    latents: Tensor,
+    k: int,
+    signed: bool = False,
+    scale: Tensor | None = None,
+) -> Tensor:
+    """Share of the error's variance that is left when some latents explain it.
+
+    Parameters
+    ----------
+    sae, x, encoded, reconstruction
+        As for a loss.
+    latents : int64 Tensor, shape (l,)
+        At least one; only their encoder and decoder rows get a gradient.
+    k : int
+        How many of them a row uses; with fewer the result is l/k of what it would be.
+    signed : bool, default False
+        Choose by magnitude and allow negative codes.
+    scale : Tensor, shape (l,), optional
+        What the codes of each latent are multiplied by.
+    """
+    used = min(k, len(latents))
+    scores = encoded.u[:, latents]
+    best = (scores.abs() if signed else scores).topk(used, sorted=False).indices
+    support = Support.from_columns(latents[best], sae.n_latents)
+    v = selected(encoded.u, sae.centered(x), sae.encoder, sae.encoder_bias, support)
+    values = v if signed else v.relu()
+    if scale is not None:
+        values = values * scale[best.reshape(-1)]
+    error = (x - reconstruction).detach()
+    left = (error - sparse_product(SparseCodes(values, support), sae.decoder)).square().sum()
+    spread = (error - error.mean(0)).square().sum()
+    return used / k * left / spread.clamp(1e-12)
 
 
 @dataclass(frozen=True)
