@@ -6,9 +6,11 @@
 ``images``  digits, and images of a user's ``.npz`` file;
 ``files``   safetensors written whole or not at all, and read with one clear sentence;
 ``interactions``  who chose what: a user's file, k-core, splits, a planted generator;
-``stdlib_interactions``  which functions call what, and which docstrings say what.
+``stdlib_interactions``  which functions call what, and which docstrings say what;
+``concept_tree``  parents and their children as directions, with the truth known.
 """
 
+from rarefy.data.concept_tree import ConceptTree, make_concept_tree
 from rarefy.data.images import Images, digits, read_images
 from rarefy.data.interactions import (
     Interactions,
@@ -24,6 +26,7 @@ from rarefy.data.tokens import encode, sample_windows, windows
 
 __all__ = [
     "HELD_OUT",
+    "ConceptTree",
     "Images",
     "Interactions",
     "Module",
@@ -33,6 +36,7 @@ __all__ = [
     "encode",
     "function_calls",
     "k_core",
+    "make_concept_tree",
     "modules",
     "passages",
     "planted_interactions",

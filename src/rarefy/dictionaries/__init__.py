@@ -11,6 +11,7 @@
 ``train``        :func:`train`, with checkpoints;
 ``matching_pursuit``  :class:`MatchingPursuitSAE`, an encoder that pursues;
 ``formats``      :func:`save` and :func:`load`: rarefy's, SAELens's, sparsify's folders;
+``geometry``     coherence, effective rank, and how a dictionary lies to a known truth;
 ``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities.
 """
 
@@ -19,6 +20,16 @@ from rarefy.dictionaries.activations import Activation, BatchCoupled, Gated, Jum
 from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
 from rarefy.dictionaries.codes import SparseCodes, Support, sampled_product, sparse_product
 from rarefy.dictionaries.formats import load, save
+from rarefy.dictionaries.geometry import (
+    Pairs,
+    absorption_score,
+    babel,
+    effective_rank,
+    gram_error,
+    match_latents,
+    modality_score,
+    selected_babel,
+)
 from rarefy.dictionaries.harvest import content_mask, harvest, resolve_site
 from rarefy.dictionaries.losses import (
     AuxK,
@@ -50,19 +61,27 @@ __all__ = [
     "L1Loss",
     "MatchingPursuitSAE",
     "MatryoshkaError",
+    "Pairs",
     "Revive",
     "ShardStream",
     "SparseAutoencoder",
     "SparseCodes",
     "Stream",
     "Support",
+    "absorption_score",
+    "babel",
     "content_mask",
+    "effective_rank",
     "evaluate",
+    "gram_error",
     "harvest",
     "load",
+    "match_latents",
+    "modality_score",
     "resolve_site",
     "sampled_product",
     "save",
+    "selected_babel",
     "sparse_product",
     "splice",
     "squared_error",
