@@ -8,9 +8,11 @@
 ``ioi``     sentences whose last word is the name said once, as words and as tokens;
 ``photographs``  grey photographs, whitened, and patches of them;
 ``interactions``  who chose what: a user's file, k-core, splits, a planted generator;
-``stdlib_interactions``  which functions call what, and which docstrings say what.
+``stdlib_interactions``  which functions call what, and which docstrings say what;
+``concept_tree``  parents and their children as directions, with the truth known.
 """
 
+from rarefy.data.concept_tree import ConceptTree, make_concept_tree
 from rarefy.data.images import Images, digits, read_images
 from rarefy.data.interactions import (
     Interactions,
@@ -32,6 +34,7 @@ from rarefy.data.text import read_documents
 from rarefy.data.tokens import encode, sample_windows, windows
 
 __all__ = [
+    "ConceptTree",
     "HELD_OUT",
     "IOIEncoder",
     "IOIPrompts",
@@ -46,6 +49,7 @@ __all__ = [
     "function_calls",
     "ioi_prompts",
     "k_core",
+    "make_concept_tree",
     "modules",
     "passages",
     "photographs",

@@ -52,6 +52,7 @@ Sparse coding
 ``feature_choice``  latents that pick their rows, after Mutual Choice (``BatchTopK``);
 ``gradient_sae``  :class:`GradientSAE`, which picks latents that matter to a loss;
 ``formats``      :func:`save` and :func:`load`: rarefy's, SAELens's, sparsify's folders;
+``geometry``     coherence, effective rank, and how a dictionary lies to a known truth;
 ``metrics``      :func:`evaluate`: L0, FVU, dead latents, densities.
 """
 
@@ -97,6 +98,16 @@ from rarefy.dictionaries.features import describe_features, features_page
 from rarefy.dictionaries.fit import fit
 from rarefy.dictionaries.formats import load, save
 from rarefy.dictionaries.gabor import GaborFit, fit_gabor
+from rarefy.dictionaries.geometry import (
+    Pairs,
+    absorption_score,
+    babel,
+    effective_rank,
+    gram_error,
+    match_latents,
+    modality_score,
+    selected_babel,
+)
 from rarefy.dictionaries.gradient_sae import GradientSAE
 from rarefy.dictionaries.harvest import content_mask, harvest, resolve_site, site_width
 from rarefy.dictionaries.losses import (
@@ -200,6 +211,7 @@ __all__ = [
     "MatchingPursuitSAE",
     "MatryoshkaError",
     "NormLoss",
+    "Pairs",
     "ReceptiveFields",
     "Revive",
     "ShardStream",
@@ -223,10 +235,12 @@ __all__ = [
     "ZipfLaw",
     "ablate",
     "absorption",
+    "absorption_score",
     "architecture",
     "at_equal_kl",
     "attribute_dictionary",
     "auroc",
+    "babel",
     "bidirectionality",
     "class_entropy",
     "code_norms",
@@ -241,6 +255,7 @@ __all__ = [
     "detect",
     "difference_in_means",
     "draw_zf",
+    "effective_rank",
     "epsilon_lbo",
     "evaluate",
     "evaluate_spliced",
@@ -250,6 +265,7 @@ __all__ = [
     "fit",
     "fit_gabor",
     "fix_signs",
+    "gram_error",
     "greedy_edit",
     "guided_edit",
     "harvest",
@@ -258,7 +274,9 @@ __all__ = [
     "latent_direction",
     "load",
     "logit_effects",
+    "match_latents",
     "mean_difference",
+    "modality_score",
     "norm_bounds",
     "norms",
     "opposite_meaning",
@@ -271,6 +289,7 @@ __all__ = [
     "resolve_site",
     "sampled_product",
     "save",
+    "selected_babel",
     "site_width",
     "sparse_codes",
     "sparse_probe",

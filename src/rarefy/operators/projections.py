@@ -21,8 +21,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from math import prod
-from numbers import Integral
+from math import inf, prod
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -139,17 +139,19 @@ class BatchTopK(Projection):
 
     Parameters
     ----------
-    k : int
+    k : float
+        Need not be whole, the budget is: it is rounded to the nearest count.
     """
 
-    k: int
+    k: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_count("k", self.k)
+        if not isinstance(self.k, Real) or isinstance(self.k, bool) or not 0 <= self.k < inf:
+            raise ValueError(f"k must be a number of at least 0, got {self.k!r}")
 
     def _keep(self, scores: Tensor) -> Tensor:
-        budget = self.k * _rows(scores)
+        budget = round(self.k * _rows(scores))
         return _top(scores.reshape(1, -1), budget).reshape(scores.shape)
 
 
