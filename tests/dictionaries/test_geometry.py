@@ -76,7 +76,8 @@ def test_matching_is_the_best_of_all_assignments():
     z, truth = torch.rand(20, 5, generator=g), torch.rand(20, 4, generator=g)
     similarity = (truth / truth.amax(0)).t() @ (z / z.amax(0))
     best = max(
-        permutations(range(5), 4), key=lambda p: float(sum(similarity[i, j] for i, j in enumerate(p)))
+        permutations(range(5), 4),
+        key=lambda p: float(sum(similarity[i, j] for i, j in enumerate(p))),
     )
     assert match_latents(z, truth).tolist() == list(best)
     order = torch.tensor([3, 0, 2, 1])

@@ -23,7 +23,6 @@ from rarefy.budget._filling import fill
 _FEWEST = 20
 
 
-
 @dataclass(frozen=True)
 class ZipfLaw:
     """Density of a feature as a function of its rank, 1 for the feature that fires most.

@@ -139,4 +139,3 @@ def _at(sae: MatchingPursuitSAE, k: int) -> MatchingPursuitSAE:
     other = MatchingPursuitSAE(**config)
     other.load_state_dict(sae.state_dict())
     return other
-

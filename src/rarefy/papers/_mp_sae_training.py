@@ -111,9 +111,7 @@ def trained(
     coupled = BatchCoupled(BatchTopK(max(k, _WARM_K), by="positive"), n_latents)
     sae = SparseAutoencoder(d, n_latents, coupled, decoder_bias=decoder_bias, seed=seed)
     if k < _WARM_K:
-        train(
-            sae, stream, steps=steps // 3, error=error, lr=lr, betas=betas, losses=aux, decay=0.0
-        )
+        train(sae, stream, steps=steps // 3, error=error, lr=lr, betas=betas, losses=aux, decay=0.0)
         sae.activation = BatchCoupled(BatchTopK(k, by="positive"), n_latents)
         steps -= steps // 3
     train(sae, stream, steps=steps, error=error, losses=aux, lr=lr, betas=betas)
