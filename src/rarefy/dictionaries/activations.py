@@ -63,7 +63,7 @@ def select(activation: Projection | Penalty | Activation, u: Tensor) -> Support:
         columns = _top_k(u, activation.k, magnitude=activation.by == "magnitude")
         return Support.from_columns(columns.view(len(u), -1), u.shape[-1])
     if isinstance(activation, BatchTopK):
-        return _flat_top_k(u, activation.k * len(u), by=activation.by)
+        return _flat_top_k(u, round(activation.k * len(u)), by=activation.by)
     if isinstance(activation, FeatureTopK):
         return _column_top_k(u, activation)
     if isinstance(activation, Threshold):

@@ -123,8 +123,8 @@ def learn(
 @torch.no_grad()
 def judge(sae: SparseAutoencoder, digits: Digits) -> dict[str, float]:
     """What is lost when the reconstruction stands in the site's place."""
-    x, g, y = digits.held
-    context = (g,) if isinstance(sae, GradientSAE) and sae.selection == "gradient" else ()
+    x, _, y = digits.held
+    context = _context(sae, digits.held)
     seen = evaluate(sae, x, *context)
     clean, spliced = digits.tail(x), digits.tail(sae(x, *context))
     return {
@@ -145,7 +145,7 @@ def steering(sae: SparseAutoencoder, digits: Digits, *, strength: float = 0.5) -
     of all logits; ``strength`` is the length of the step over the mean norm of x.
     """
     x = digits.held.x
-    alive = evaluate(sae, x).density > 0
+    alive = evaluate(sae, x, *_context(sae, digits.held)).density > 0
     step = strength * float(x.norm(dim=1).mean())
     chosen, measured = x[::2], x[1::2]
     effects, costs = [], []
@@ -171,6 +171,12 @@ def _at_site(head: nn.Module, tail: nn.Module, images: Tensor, y: Tensor) -> Row
     x = head(images).detach().requires_grad_()
     (g,) = torch.autograd.grad(cross_entropy(tail(x), y, reduction="sum"), x)
     return Rows(x.detach(), g, y)
+
+
+def _context(sae: SparseAutoencoder, rows: Rows) -> tuple[Tensor, ...]:
+    """The gradients, for a dictionary that chooses by them."""
+    by_gradient = isinstance(sae, GradientSAE) and sae.selection == "gradient"
+    return (rows.g,) if by_gradient else ()
 
 
 def _kl(clean: Tensor, other: Tensor) -> float:
