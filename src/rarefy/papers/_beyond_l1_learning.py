@@ -73,7 +73,7 @@ def draw(images: list[Tensor], trial: Trial, *, f0: float, patch: int, units: in
     right = [image[:, image.shape[1] // 2 :] for image in white]
     g = trial.generator()
     count = trial.pick(smoke=4000, default=77_000, full=77_000)
-    test = trial.pick(smoke=100, default=1000, full=4000)
+    test = trial.pick(smoke=100, default=600, full=4000)
     return Shared(
         sample_patches(left, 8, count, generator=g),
         sample_patches(right, 8, test, generator=g),
@@ -118,7 +118,7 @@ def tuned(
 def errors(arm: str, shared: Shared, trial: Trial, levels: Sequence[str]) -> dict[str, float]:
     """Errors at given numbers of active units, and the number of units at a given error."""
     method = METHODS[arm]
-    steps = trial.pick(smoke=4, default=100, full=1000)
+    steps = trial.pick(smoke=4, default=80, full=1000)
 
     def at(i: int) -> tuple[Learned, CodeReport]:
         learned = learn(shared.train, method.penalty(method.small[i]), ATOMS, steps, trial)
