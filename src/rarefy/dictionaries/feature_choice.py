@@ -38,7 +38,7 @@ class FeatureChoice(BatchCoupled):
     ----------
     density : array-like of float, shape (f,)
         How often each latent fires under Mutual Choice, at the start.
-    k : int
+    k : float
         Latents a row, on average.
     law : ZipfLaw, optional
         By default fitted to ``density``.
@@ -56,7 +56,7 @@ class FeatureChoice(BatchCoupled):
         self,
         density: Any,
         *,
-        k: int,
+        k: float,
         law: ZipfLaw | None = None,
         refresh_every: int = 100,
         smooth: float = 0.9,

@@ -123,7 +123,7 @@ class GradientSAE(SparseAutoencoder):
         made = cls(
             sae.d_in,
             sae.n_latents,
-            k=sae.activation.k,  # type: ignore[union-attr]
+            k=sae.activation.k,
             beta=beta,
             selection="gradient",
             encoder_bias=sae.encoder_bias is not None,

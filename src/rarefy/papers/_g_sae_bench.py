@@ -6,6 +6,7 @@ Axis letters: n rows, d width, f latents.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -101,13 +102,13 @@ def learn(
     rule: str, rows: Rows, trial: Trial, *, latents: int, k: int, steps: int, batch: int = 256
 ) -> SparseAutoencoder:
     """Train a dictionary: ``"TopK"``, or ``"g-SAE"`` with a beta or with gradients shuffled."""
-    shared = {"lr": 3e-3, "warm_up": steps // 20}
+    fit = partial(train, steps=steps, lr=3e-3, warm_up=steps // 20)
     losses = [AuxK(latents, dead_after=50 * batch)]
     width = rows.x.shape[1]
     if rule == "TopK":
         sae = SparseAutoencoder(width, latents, TopK(k, by="positive"), seed=trial.seed)
         stream = ArrayStream(rows.x, batch_size=batch, seed=trial.seed)
-        train(sae, stream, steps=steps, losses=losses, **shared)
+        fit(sae, stream, losses=losses)
         return sae
     _, beta = rule.split(" ")
     g = rows.g
@@ -116,7 +117,7 @@ def learn(
         g = g[torch.randperm(len(g), generator=trial.generator())]
     sae = GradientSAE(width, latents, k=k, beta=float(beta), seed=trial.seed)
     stream = ArrayStream(rows.x, g, batch_size=batch, seed=trial.seed)
-    train(sae, stream, steps=steps, losses=losses, **shared)
+    fit(sae, stream, losses=losses)
     return sae
 
 

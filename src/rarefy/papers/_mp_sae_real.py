@@ -40,9 +40,11 @@ def activations(model: str | None, layer: int, train: int, test: int, device: st
     opened = open_model(model, device=device)
     parts = []
     for split, rows in (("train", train), ("heldout", test)):
-        documents = []
+        documents: list[str] = []
         # a token is two characters or more, and files are taken from all over the library
-        for module in modules(split)[:: 7 if split == "train" else 3]:
+        for module in modules("train" if split == "train" else "heldout")[
+            :: 7 if split == "train" else 3
+        ]:
             documents.append(module.read())
             if sum(map(len, documents)) > 8 * rows:
                 break

@@ -108,7 +108,7 @@ def _measure_tree(arm: str, trial: Trial) -> dict[str, float]:
 
     settings = {name: setting for name, setting in TREES.items() if arm in setting[2]}
     trial.progress("learning concept trees", 0.0)
-    steps = trial.pick(smoke=20, default=1200, full=15_000)
+    steps = trial.pick(smoke=20, default=900, full=15_000)
     learned = side_by_side(
         [
             partial(
@@ -144,7 +144,7 @@ def _measure_real(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     from rarefy.papers._mp_sae_training import side_by_side
 
     trial.progress("learning patches and activations", 0.4)
-    steps = trial.pick(smoke=10, default=300, full=20_000)
+    steps = trial.pick(smoke=10, default=240, full=20_000)
     at = partial(learn, arm, steps=steps, batch=trial.pick(smoke=256, default=512, full=4096))
     counts = (4, 8, 16)
     jobs = [
@@ -194,7 +194,7 @@ def figure(measurements: Measurements) -> Figure:
     from rarefy.papers._mp_sae_figure import draw_errors, draw_grams
 
     drawn = Figure(figsize=(11, 6.4), layout="constrained")
-    above, below = drawn.subfigures(2, 1, height_ratios=(1, 1.1))
+    above, below = list(drawn.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.1))[:, 0])
     draw_grams(above, measurements, ("mp", "batchtopk", "relu", "matryoshka"))
     draw_errors(below, measurements)
     return drawn
