@@ -38,7 +38,7 @@ class FeatureChoice(BatchCoupled):
     ----------
     density : array-like of float, shape (f,)
         How often each latent fires under Mutual Choice, at the start.
-    k : float
+    k : int
         Latents a row, on average.
     law : ZipfLaw, optional
         By default fitted to ``density``.
@@ -56,7 +56,7 @@ class FeatureChoice(BatchCoupled):
         self,
         density: Any,
         *,
-        k: float,
+        k: int,
         law: ZipfLaw | None = None,
         refresh_every: int = 100,
         smooth: float = 0.9,
@@ -156,7 +156,7 @@ def progressive_choice(
         raise ValueError(f"mutual must leave each phase a step of the {steps}, got {mutual}")
     train(sae, stream, steps=first, losses=losses, **training)
     x = _rows_of(stream, first, rows)
-    choice = FeatureChoice(evaluate(sae, x).density, k=projection.k)
+    choice = FeatureChoice(evaluate(sae, x).density, k=round(projection.k))
     sae.activation = choice.to(sae.decoder.device)
     train(sae, _From(stream, first), steps=steps - first, **{**training, "center": False})
     sae.activation = choice.finish(choice._rows)
