@@ -110,8 +110,8 @@ def architecture(
     Examples
     --------
     >>> sae, losses, error = architecture("topk", 16, 64, k=4, rows=10_000)
-    >>> sae.activation
-    TopK(k=4, axis=-1, by='positive', backward='masked')
+    >>> sae.activation.k
+    4
     """
     if not 0 < k <= n_latents:
         raise ValueError(f"k must be from 1 to the {n_latents} latents, got {k}")
