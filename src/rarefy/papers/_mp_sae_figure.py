@@ -53,10 +53,12 @@ def draw_errors(place: SubFigure, measurements: Measurements) -> None:
     left.set(xlabel="cosine between siblings", ylabel="absorption: child on true parent")
     left.legend(fontsize=8)
     for colour, arm in ((COLOURS[0], "mp"), (COLOURS[1], "topk")):
-        errors = [fmean(measurements.values(arm, f"inference_{k}")) for k in INFERENCE]
+        errors = [fmean(measurements.values(arm, f"inference_language_{k}")) for k in INFERENCE]
         right.plot(INFERENCE, errors, "o-", color=colour, label=arm)
-    right.axvline(8, color=COLOURS[6], linewidth=1, linestyle=":")
+    right.axvline(16, color=COLOURS[6], linewidth=1, linestyle=":")
     right.set_xscale("log", base=2)
     right.set_xticks(INFERENCE, [str(k) for k in INFERENCE])
-    right.set(xlabel="latents at inference (trained at 8)", ylabel="variance unexplained")
+    right.set(
+        xlabel="latents at inference (trained at 16)", ylabel="variance unexplained, code model"
+    )
     right.legend(fontsize=8)

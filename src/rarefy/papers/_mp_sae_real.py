@@ -21,7 +21,7 @@ from rarefy.dictionaries import (
 from rarefy.operators import TopK
 from rarefy.papers._mp_sae_training import trained
 
-INFERENCE = (1, 2, 4, 8, 16, 32)
+INFERENCE = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Rows(NamedTuple):
@@ -82,12 +82,12 @@ def fidelity(sae: SparseAutoencoder, rows: Rows, name: str) -> dict[str, float]:
 
 
 @torch.no_grad()
-def coherence(sae: SparseAutoencoder, rows: Rows, k: int) -> dict[str, float]:
+def coherence(sae: SparseAutoencoder, rows: Rows, k: int, name: str) -> dict[str, float]:
     """Babel function of the whole dictionary and of what rows select."""
     codes = sae.encode(rows.test)
     return {
-        "babel": float(babel(sae.decoder, k - 1)[-1]),
-        "babel_selected": selected_babel(codes, sae.decoder),
+        f"babel_{name}": float(babel(sae.decoder, k - 1)[-1]),
+        f"babel_selected_{name}": selected_babel(codes, sae.decoder),
     }
 
 
@@ -98,17 +98,18 @@ def rank(sae: SparseAutoencoder, rows: Rows) -> float:
 
 
 @torch.no_grad()
-def errors_by_steps(sae: SparseAutoencoder, rows: Rows) -> dict[str, float]:
-    """FVU at each inference k, of a dictionary trained at one of them."""
-    if isinstance(sae, MatchingPursuitSAE):
-        return {f"inference_{k}": evaluate(_at(sae, k), rows.test).fvu for k in INFERENCE}
-    activation = sae.activation
+def by_inference(sae: SparseAutoencoder, rows: Rows, k: int, name: str) -> dict[str, float]:
+    """FVU and effective rank at other k than the trained, and their growth past it."""
     values = {}
-    for k in INFERENCE:
-        sae.activation = TopK(k, by="positive")
-        values[f"inference_{k}"] = evaluate(sae, rows.test).fvu
-    sae.activation = activation
-    return values
+    ranks = {}
+    for steps in INFERENCE:
+        other = _at(sae, steps)
+        values[f"inference_{name}_{steps}"] = evaluate(other, rows.test).fvu
+        ranks[steps] = rank(other, rows)
+    for times in (2, 4):
+        after, at = (values[f"inference_{name}_{steps}"] for steps in (times * k, k))
+        values[f"inference_ratio_{name}_{times}"] = after / at
+    return values | {f"rank_past_{name}": ranks[4 * k] / ranks[k]}
 
 
 @torch.no_grad()
@@ -116,13 +117,14 @@ def pursuit_facts(sae: MatchingPursuitSAE, x: Tensor, steps: int) -> dict[str, f
     """Largest departures, over rows and steps, from what unit atoms promise; all should be 0."""
     coefficients, atoms = sae.pursue(x, steps)
     r = sae.centered(x)
+    start = r.norm(dim=1)
     worst = dict.fromkeys(("rise", "not_orthogonal", "energy_off"), 0.0)
     for c, j in zip(coefficients.unbind(1), atoms.unbind(1), strict=True):
         atom = sae.decoder[j]
         after = r - c[:, None] * atom
         before, energy = r.norm(dim=1), after.norm(dim=1)
-        # a row whose step is 0 has stopped, and has no atom of its own
-        moved = c > 0
+        # a row whose step is 0 has stopped; a residual of a millionth is the rounding of its row
+        moved = (c > 0) & (before > 1e-6 * start)
         found = {
             "rise": energy / before - 1,
             "not_orthogonal": (after * atom).sum(1).abs() / before,
@@ -135,9 +137,12 @@ def pursuit_facts(sae: MatchingPursuitSAE, x: Tensor, steps: int) -> dict[str, f
     return worst
 
 
-def _at(sae: MatchingPursuitSAE, k: int) -> MatchingPursuitSAE:
-    """Build the same dictionary with another number of steps."""
-    config: dict[str, Any] = {**sae.config(), "k": k}
-    other = MatchingPursuitSAE(**config)
+def _at(sae: SparseAutoencoder, k: int) -> SparseAutoencoder:
+    """Build the same dictionary with another number of latents a row."""
+    config: dict[str, Any] = sae.config()
+    if isinstance(sae, MatchingPursuitSAE):
+        other: SparseAutoencoder = MatchingPursuitSAE(**{**config, "k": k})
+    else:
+        other = SparseAutoencoder(**{**config, "activation": TopK(k, by="positive")})
     other.load_state_dict(sae.state_dict())
     return other

@@ -35,7 +35,7 @@ _WARM_K = 3.0
 class TargetedL1:
     """An L1 loss whose weight follows the number of active latents to a target."""
 
-    def __init__(self, target: float, *, weight: float = 0.05, rate: float = 0.01) -> None:
+    def __init__(self, target: float, *, weight: float, rate: float) -> None:
         self.target, self.weight, self.rate = target, weight, rate
 
     def __call__(
@@ -45,6 +45,15 @@ class TargetedL1:
         off = float(encoded.codes.l0.float().mean()) / self.target - 1
         self.weight *= 1 + self.rate * max(-1.0, min(1.0, off))
         return L1Loss(self.weight)(sae, x, encoded, reconstruction)
+
+
+def _l1(target: float, d: int) -> TargetedL1:
+    """Start where rows of norm sqrt(d) or, on the tree, a few times 1, are about sparse enough."""
+    return (
+        TargetedL1(target, weight=0.05, rate=0.01)
+        if d < 32
+        else TargetedL1(target, weight=5.0, rate=0.05)
+    )
 
 
 class SampledPrefixes:
@@ -104,7 +113,7 @@ def trained(
         sae = SparseAutoencoder(
             d, n_latents, L1(0.0, positive=True), decoder_bias=decoder_bias, seed=seed
         )
-        train(sae, stream, steps=steps, losses=[TargetedL1(k)], lr=lr, betas=betas)
+        train(sae, stream, steps=steps, losses=[_l1(k, d)], lr=lr, betas=betas)
         return sae
     if arm == "matryoshka":
         error = SampledPrefixes(n_latents, seed)
