@@ -4,9 +4,9 @@ A concept tree whose truth is known (part A), patches of photographs and a langu
 activations (part B), and planted data for what the paper shows on vision-language models (part C).
 
 Departures: the number of active latents of ReLU is steered to the others'; Matryoshka's prefixes
-follow the order of the latents. c3 to c5 are judged on both kinds of real rows and hold on the
-language model's; whitened patches have little structure that an encoder could miss. Recovery of
-features in superposition, where others found MP-SAE worse, is reported without a claim.
+follow the order of the latents. c3 to c5 are judged on patches and on a language model's rows; c4
+holds on the latter only, and there TopK gets worse at four times its k, not yet at twice. Recovery
+of features in superposition, where others found MP-SAE worse, is reported without a claim.
 """
 
 from __future__ import annotations
