@@ -80,7 +80,7 @@ def digits_network(trial: Trial, *, epochs: int) -> Digits:
 
 
 def planted(trial: Trial, *, rows: int) -> Planted:
-    """Loud features in one half of the space, quiet ones in the other; three or so of each a row.
+    """Loud features in one half of the space, quiet ones in the other; three in all a row, on average.
 
     The loss is the squared error of a linear readout of the quiet features to that of another row.
     """
@@ -91,7 +91,7 @@ def planted(trial: Trial, *, rows: int) -> Planted:
         nn.functional.normalize(torch.randn(n, half, generator=generator), dim=1) @ part
         for n, part in ((LOUD, basis[:half]), (QUIET, basis[half:]))
     )
-    on = torch.rand(rows, LOUD + QUIET, generator=generator) < 0.08
+    on = torch.rand(rows, LOUD + QUIET, generator=generator) < 0.05
     z = on * (0.75 + 0.5 * torch.rand(on.shape, generator=generator))
     x = z[:, :LOUD] @ loud + _AMPLITUDE * z[:, LOUD:] @ quiet
     target = x[torch.randperm(rows, generator=generator)] @ quiet.t()
