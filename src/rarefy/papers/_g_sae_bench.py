@@ -80,7 +80,7 @@ def digits_network(trial: Trial, *, epochs: int) -> Digits:
 
 
 def planted(trial: Trial, *, rows: int) -> Planted:
-    """Loud features in one half of the space, quiet ones in the other; three or so of each a row.
+    """Draw loud features in one half of the space, quiet ones in the other; five in all a row.
 
     The loss is the squared error of a linear readout of the quiet features to that of another row.
     """

@@ -6,6 +6,10 @@ And planted rows, of loud features that no loss reads and quiet ones that it rea
 
 Departures: a digits network in place of GPT-2; its classes in place of tokens to steer. Gradients
 are of the true label, which choosing by them at test time therefore knows.
+
+Planted quiet features are not recovered better by the rule at any setting tried. A possible reason,
+not tested by itself: the score is strength times sensitivity, so a loud latent with a touch of a
+quiet feature in it outranks the quiet one, and the error rewards it.
 """
 
 from __future__ import annotations
@@ -65,7 +69,7 @@ train(sae, ArrayStream(x, g, batch_size=128), steps=50)
 sae.selection = "gradient"  # or "activation", "threshold": without gradients
 sae.encode(x, g)
 """,
-    seeds={"smoke": 1, "default": 3, "full": 10},
+    seeds={"smoke": 1, "default": 5, "full": 10},
     tour_seeds=0,
 )
 
@@ -101,12 +105,19 @@ def setup(trial: Trial, *, latents: int = 256) -> Shared:
 
 def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     """Train the arm's dictionaries, or remember them, and judge them by its choice of latents."""
+    from rarefy.papers._dass_nets import one_thread
+
+    with one_thread():
+        return _measure(arm, shared, trial)
+
+
+def _measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     from rarefy.dictionaries import GradientSAE
     from rarefy.papers._g_sae_bench import judge, recovered, steering
 
     rule, selection = ARMS[arm]
     values: dict[str, float] = {}
-    for place, k in enumerate(K):
+    for place, k in enumerate(K if arm != "beta 0" else K[:1]):
         trial.progress(f"{rule} at {k} latents a row", place / 3)
         sae = _learned(rule, k, shared, trial)
         if rule == "TopK":
@@ -132,7 +143,7 @@ def _learned(rule: str, k: int, shared: Shared, trial: Trial) -> SparseAutoencod
     """Train on the network's site; remembered, because several choices share a training."""
     from rarefy.papers._g_sae_bench import learn
 
-    steps = trial.pick(smoke=20, default=800, full=2000)
+    steps = trial.pick(smoke=20, default=600, full=2000)
     return learn(rule, shared.digits.train, trial, latents=shared.latents, k=k, steps=steps)
 
 
@@ -140,7 +151,7 @@ def _learned(rule: str, k: int, shared: Shared, trial: Trial) -> SparseAutoencod
 def _planted(rule: str, shared: Shared, trial: Trial) -> SparseAutoencoder:
     from rarefy.papers._g_sae_bench import learn
 
-    steps = trial.pick(smoke=20, default=800, full=2000)
+    steps = trial.pick(smoke=20, default=500, full=2000)
     return learn(rule, shared.planted.rows, trial, latents=128, k=2, steps=steps)
 
 
