@@ -38,3 +38,18 @@ def median_ratio(
     """Median seconds of ours and of theirs, and theirs / ours (over 1: ours is faster)."""
     our_seconds, their_seconds = interleaved(ours, theirs, repeats=repeats, warmup=warmup)
     return our_seconds, their_seconds, their_seconds / our_seconds
+
+
+def row(
+    name: str, peer: str, ours: float, theirs: float, goal: float | None = None
+) -> dict[str, Any]:
+    """One line of ``results.json``, in seconds; a ratio over 1 means that ours is faster."""
+    return {
+        "name": name,
+        "peer": peer,
+        "ours": ours,
+        "theirs": theirs,
+        "unit": "s",
+        "ratio": theirs / ours,
+        "goal": goal,
+    }

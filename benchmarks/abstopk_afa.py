@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from _timing import interleaved
+from _timing import interleaved, row
 from rarefy.dictionaries import ArrayStream, NormLoss, SparseAutoencoder, TopAFA, train
 from rarefy.kernels.cpu.norm_matched import norm_matched, norm_matched_reference
 from rarefy.operators import TopK
@@ -47,14 +47,14 @@ def selection_row() -> dict[str, Any]:
         repeats=5,
         warmup=1,
     )
-    return _row("dictionaries.norm-matched", "full sorts, as released", quick, slow, goal=5.0)
+    return row("dictionaries.norm-matched", "full sorts, as released", quick, slow, goal=5.0)
 
 
 def signed_row() -> dict[str, Any]:
     """Training steps of AbsTopK beside TopK's."""
     signed, positive = (_steps(SparseAutoencoder(D, LATENTS, TopK(K, by=by))) for by in _BY)
     ours, theirs = interleaved(signed, positive, repeats=5, warmup=1)
-    return _row("dictionaries.abstopk.step", "rarefy TopK", ours, theirs, goal=0.95)
+    return row("dictionaries.abstopk.step", "rarefy TopK", ours, theirs, goal=0.95)
 
 
 def top_afa_row() -> dict[str, Any]:
@@ -65,7 +65,7 @@ def top_afa_row() -> dict[str, Any]:
     afa = _steps(sae, NormLoss(8.0))
     top = _steps(SparseAutoencoder(D, LATENTS, TopK(k, by="positive")))
     ours, theirs = interleaved(afa, top, repeats=3, warmup=1)
-    return _row("dictionaries.top-afa.step", f"rarefy TopK, k = {k}", ours, theirs, goal=2 / 3)
+    return row("dictionaries.top-afa.step", f"rarefy TopK, k = {k}", ours, theirs, goal=2 / 3)
 
 
 def sae_lens_row() -> dict[str, Any]:
@@ -93,7 +93,7 @@ def sae_lens_row() -> dict[str, Any]:
     quick, slow = interleaved(
         _steps(SparseAutoencoder(D, LATENTS, TopK(K))), peer, repeats=3, warmup=1
     )
-    return _row("dictionaries.abstopk.sae-lens", "SAELens AbsTopK", quick, slow, goal=4.0)
+    return row("dictionaries.abstopk.sae-lens", "SAELens AbsTopK", quick, slow, goal=4.0)
 
 
 _BY = ("magnitude", "positive")
@@ -106,15 +106,3 @@ def _data() -> Tensor:
 def _steps(sae: SparseAutoencoder, *losses: Any) -> Any:
     stream = ArrayStream(_data(), batch_size=BATCH)
     return lambda: train(sae, stream, steps=2, losses=losses, lr=1e-4, warm_up=0, decay=0)
-
-
-def _row(name: str, peer: str, ours: float, theirs: float, goal: float) -> dict[str, Any]:
-    return {
-        "name": name,
-        "peer": peer,
-        "ours": ours,
-        "theirs": theirs,
-        "unit": "s",
-        "ratio": theirs / ours,
-        "goal": goal,
-    }

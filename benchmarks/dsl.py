@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from _timing import interleaved
+from _timing import interleaved, row
 from rarefy.weights import DSL, Masks, SparseEmbedding, random_mask
 
 ROWS, DIM = 1_000_000, 64
@@ -55,8 +55,8 @@ def update_rows(entries: int = ROWS) -> list[dict[str, Any]]:
         raise RuntimeError("the update and its full-sort twin disagree")
     quick, slow = interleaved(ours, full_sort, repeats=2, warmup=0)
     return [
-        _row("dsl.update", "full sorts, as released", quick, slow, goal=5.0),
-        _row("dsl.update.limit", "the card's limit", quick, LIMIT, goal=1.0),
+        row("dsl.update", "full sorts, as released", quick, slow, goal=5.0),
+        row("dsl.update.limit", "the card's limit", quick, LIMIT, goal=1.0),
     ]
 
 
@@ -68,16 +68,4 @@ def scoring_row(users: int, items: int = 100_000) -> dict[str, Any]:
     table = SparseEmbedding.from_masked(weight, mask)
     queries = torch.randn(users, DIM, generator=g)
     sparse, dense = interleaved(lambda: table.score(queries), lambda: queries @ weight.T)
-    return _row(f"dsl.score.{users}-users", "torch dense product", sparse, dense, goal=1.0)
-
-
-def _row(name: str, peer: str, ours: float, theirs: float, goal: float) -> dict[str, Any]:
-    return {
-        "name": name,
-        "peer": peer,
-        "ours": ours,
-        "theirs": theirs,
-        "unit": "s",
-        "ratio": theirs / ours,
-        "goal": goal,
-    }
+    return row(f"dsl.score.{users}-users", "torch dense product", sparse, dense, goal=1.0)

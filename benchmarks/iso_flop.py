@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from _timing import interleaved
+from _timing import interleaved, row
 from rarefy.weights import SET, DynamicMasks, Masks, RigL, Rule, Static, iso_flop
 
 FAMILIES: tuple[Literal["wide", "parallel", "factorized", "doped"], ...]
@@ -56,7 +56,7 @@ def family_rows(sparsity: float) -> list[dict[str, Any]]:
         steps.append(_step(made.model, x, made.masks, Static()))
     plain, *others = interleaved(*steps, repeats=9, warmup=2)
     return [
-        _row(
+        row(
             f"iso_flop.{family}.{100 * sparsity:.0f}.step",
             "the dense network of equal multiply-accumulates",
             seconds,
@@ -103,9 +103,9 @@ def mask_rows(sparsity: float = 0.5) -> list[dict[str, Any]]:
     plain, held, rigl, set_ = interleaved(*steps, repeats=15, warmup=3)
     name, peer = "iso_flop.masks", "the same step without masks"
     return [
-        _row(f"{name}.held", peer, held, plain, 1 / 1.1),
-        _row(f"{name}.moved-rigl", peer, rigl, plain, 0.5),
-        _row(f"{name}.moved-set", peer, set_, plain, 0.5),
+        row(f"{name}.held", peer, held, plain, 1 / 1.1),
+        row(f"{name}.moved-rigl", peer, rigl, plain, 0.5),
+        row(f"{name}.moved-set", peer, set_, plain, 0.5),
     ]
 
 
@@ -141,15 +141,3 @@ def _step(
         optimizer.step()
 
     return step
-
-
-def _row(name: str, peer: str, ours: float, theirs: float, goal: float | None) -> dict[str, Any]:
-    return {
-        "name": name,
-        "peer": peer,
-        "ours": ours,
-        "theirs": theirs,
-        "unit": "s",
-        "ratio": theirs / ours,
-        "goal": goal,
-    }

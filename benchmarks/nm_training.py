@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from _timing import interleaved
+from _timing import interleaved, row
 from rarefy.operators import NM
 from rarefy.weights import MdGf, NMTraining, sr_ste
 
@@ -70,9 +70,9 @@ def _rows(n: int, m: int) -> list[dict[str, Any]]:
     name = f"nm_training.{n}:{m}"
     goal = 1 / 1.3 if m == 32 else 1 / 1.15
     return [
-        _row(f"{name}.mdgf-step", "dense step", mdgf, plain, goal),
-        _row(f"{name}.sr-ste-step", "dense step", srste, plain, goal),
-        _row(f"{name}.sr-ste-step", "argsort in each forward (public N:M code)", srste, argsort, 1),
+        row(f"{name}.mdgf-step", "dense step", mdgf, plain, goal),
+        row(f"{name}.sr-ste-step", "dense step", srste, plain, goal),
+        row(f"{name}.sr-ste-step", "argsort in each forward (public N:M code)", srste, argsort, 1),
         _mask_row(name, n, m),
     ]
 
@@ -89,7 +89,7 @@ def _mask_row(name: str, n: int, m: int) -> dict[str, Any]:
     if not pattern.mask(weight).equal(argsort().bool()):
         raise RuntimeError(f"the two masks at {n}:{m} disagree")
     ours, theirs = interleaved(lambda: pattern.mask(weight), argsort, repeats=10, warmup=1)
-    return _row(f"{name}.mask", "argsort and scatter (public N:M code)", ours, theirs, 1.5)
+    return row(f"{name}.mask", "argsort and scatter (public N:M code)", ours, theirs, 1.5)
 
 
 def _pair(linear: Callable[..., nn.Module]) -> nn.Module:
@@ -109,15 +109,3 @@ def _step(pair: nn.Module, rule: Any, n: int, m: int) -> Callable[[], None]:
         optimizer.step()
 
     return step
-
-
-def _row(name: str, peer: str, ours: float, theirs: float, goal: float) -> dict[str, Any]:
-    return {
-        "name": name,
-        "peer": peer,
-        "ours": ours,
-        "theirs": theirs,
-        "unit": "s",
-        "ratio": theirs / ours,
-        "goal": goal,
-    }

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from _timing import interleaved
+from _timing import interleaved, row
 from rarefy.weights import (
     NodeSpace,
     RandomSearch,
@@ -57,8 +57,8 @@ def node_rows() -> list[dict[str, Any]]:
         raise RuntimeError("the batch and the loop over masks disagree")
     ours, by_mask, by_slice = interleaved(_ours, masks, sliced, repeats=5, warmup=1)
     return [
-        _row("search.units.masks", "loop over masked networks", ours, by_mask, 10.0),
-        _row("search.units.sliced", "loop over sliced networks", ours, by_slice, None),
+        row("search.units.masks", "loop over masked networks", ours, by_mask, 10.0),
+        row("search.units.sliced", "loop over sliced networks", ours, by_slice, None),
     ]
 
 
@@ -77,7 +77,7 @@ def weight_row() -> dict[str, Any]:
         return [masked_call(model, masks, x[:128]) for masks in candidates]
 
     batch, one_by_one = interleaved(ours, loop, repeats=10, warmup=2)
-    return _row("search.weights.masks", "loop over masked networks", batch, one_by_one, None)
+    return row("search.weights.masks", "loop over masked networks", batch, one_by_one, None)
 
 
 def training_row() -> dict[str, Any]:
@@ -105,7 +105,7 @@ def training_row() -> dict[str, Any]:
                 adam.step()
 
     batch, one_by_one = interleaved(ours, theirs, repeats=10, warmup=2)
-    return _row("search.training.stacked", "one network after the other", batch, one_by_one, 2.0)
+    return row("search.training.stacked", "one network after the other", batch, one_by_one, 2.0)
 
 
 def optuna_row() -> dict[str, Any]:
@@ -125,7 +125,7 @@ def optuna_row() -> dict[str, Any]:
         study.optimize(objective, n_trials=CANDIDATES)
 
     ours, driven = interleaved(_ours, theirs, repeats=5, warmup=1)
-    return _row("search.units.optuna", "optuna RandomSampler", ours, driven, 20.0)
+    return row("search.units.optuna", "optuna RandomSampler", ours, driven, 20.0)
 
 
 def _task() -> tuple[nn.Sequential, Tensor, Tensor, NodeSpace]:
@@ -164,15 +164,3 @@ def _masked_loss(model: nn.Sequential, units: Units, x: Tensor, y: Tensor) -> fl
 
 def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(1)
-
-
-def _row(name: str, peer: str, ours: float, theirs: float, goal: float | None) -> dict[str, Any]:
-    return {
-        "name": name,
-        "peer": peer,
-        "ours": ours,
-        "theirs": theirs,
-        "unit": "s",
-        "ratio": theirs / ours,
-        "goal": goal,
-    }

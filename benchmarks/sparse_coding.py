@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
 
-from _timing import interleaved
+from _timing import interleaved, row
 from rarefy.data import photographs, sample_patches, whiten_retina
 from rarefy.dictionaries import DictionaryLearner, sparse_codes
 from rarefy.operators import L1
@@ -41,7 +41,7 @@ def encoding_row(x: torch.Tensor) -> dict[str, Any]:
     if _objective(array, atoms, ours()) > 1.001 * _objective(array, atoms, theirs()):
         raise RuntimeError("our codes have a higher objective than scikit-learn's")
     quick, slow = interleaved(ours, theirs, repeats=5, warmup=1)
-    return _row("sparse-coding.encode", "sklearn sparse_encode lasso_cd", quick, slow, 5.0)
+    return row("sparse-coding.encode", "sklearn sparse_encode lasso_cd", quick, slow, 5.0)
 
 
 def learning_row(x: torch.Tensor) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def learning_row(x: torch.Tensor) -> dict[str, Any]:
     else:
         raise RuntimeError("our dictionary did not reach scikit-learn's objective")
     peer_name = "sklearn MiniBatchDictionaryLearning cd, n_jobs=2"
-    return _row("sparse-coding.learn", peer_name, quick, slow, 3.0)
+    return row("sparse-coding.learn", peer_name, quick, slow, 3.0)
 
 
 def _generator() -> torch.Generator:
@@ -78,15 +78,3 @@ def _objective_of(x: torch.Tensor, atoms: np.ndarray) -> float:
 
 def _objective(x: np.ndarray, atoms: np.ndarray, codes: np.ndarray) -> float:
     return float(((x - codes @ atoms) ** 2).sum() / 2 + LAM * np.abs(codes).sum())
-
-
-def _row(name: str, peer: str, ours: float, theirs: float, goal: float) -> dict[str, Any]:
-    return {
-        "name": name,
-        "peer": peer,
-        "ours": ours,
-        "theirs": theirs,
-        "unit": "s",
-        "ratio": theirs / ours,
-        "goal": goal,
-    }

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from _timing import interleaved
+from _timing import interleaved, row
 from rarefy.kernels.cpu.swaps import swap_rows_reference
 from rarefy.weights import LayerStats, dsnot, global_magnitude_mask, sparsegpt, wanda
 from rarefy.weights.from_scores import row_mask
@@ -69,9 +69,9 @@ def dsnot_rows(width: int) -> list[dict[str, Any]]:
         raise RuntimeError("the top-k DSnoT and its full-sort twin disagree")
     name = f"weights.dsnot.{width}"
     return [
-        _row(f"{name}.wanda", "rarefy Wanda mask", quick, masking, goal=0.5),
-        _row(f"{name}.sparsegpt", "rarefy SparseGPT", quick, slow, goal=5.0),
-        _row(f"{name}.full-sort", "DSnoT by full sorts", quick, sorting, goal=3.0),
+        row(f"{name}.wanda", "rarefy Wanda mask", quick, masking, goal=0.5),
+        row(f"{name}.sparsegpt", "rarefy SparseGPT", quick, slow, goal=5.0),
+        row(f"{name}.full-sort", "DSnoT by full sorts", quick, sorting, goal=3.0),
     ]
 
 
@@ -92,22 +92,10 @@ def global_mask_row(width: int = 4096, layers: int = 1) -> dict[str, Any]:
         )
 
     our_seconds, their_seconds = interleaved(ours, theirs, repeats=3, warmup=1)
-    return _row(
+    return row(
         "weights.global-mask.17M",
         "torch prune.global_unstructured",
         our_seconds,
         their_seconds,
         5.0,
     )
-
-
-def _row(name: str, peer: str, ours: float, theirs: float, goal: float) -> dict[str, Any]:
-    return {
-        "name": name,
-        "peer": peer,
-        "ours": ours,
-        "theirs": theirs,
-        "unit": "s",
-        "ratio": theirs / ours,
-        "goal": goal,
-    }

@@ -139,5 +139,5 @@ def test_bad_input_is_one_sentence():
     sae = SparseAutoencoder(3, 8, TopK(2, by="positive"))
     with pytest.raises(ValueError, match="no variance"):
         evaluate(sae, torch.ones(5, 3))
-    with pytest.raises(ValueError, match="at step"):
+    with pytest.raises(ValueError, match="the objective is (inf|nan) at step 0"):
         train(sae, ArrayStream(torch.full((20, 3), 1e25), batch_size=5), steps=5, center=False)

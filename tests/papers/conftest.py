@@ -39,3 +39,10 @@ def trial():
 def shared(request, trial):
     """What the recipe that the test file imports as ``recipe`` sets up, once for the file."""
     return request.module.recipe.setup(trial)
+
+
+@pytest.fixture(scope="module")
+def smoke(request, shared, trial):
+    """Every arm of the test file's ``recipe`` at one seed, measured once for the file."""
+    recipe = request.module.recipe
+    return {arm: recipe.measure(arm, shared, trial) for arm in recipe.PAPER.arms}

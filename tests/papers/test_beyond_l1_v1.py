@@ -14,11 +14,6 @@ def shared(trial):
     return recipe.setup(trial, collection="scikit-learn", units=16)
 
 
-@pytest.fixture(scope="module")
-def smoke(shared, trial):
-    return {arm: recipe.measure(arm, shared, trial) for arm in recipe.PAPER.arms}
-
-
 def test_every_claim_speaks_of_a_measured_metric(smoke):
     for claim in recipe.PAPER.claims:
         for arm in filter(None, (claim.arm, claim.versus)):

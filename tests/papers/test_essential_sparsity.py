@@ -84,7 +84,7 @@ class _Chars:
 
 
 def test_token_kinds():
-    from rarefy.papers._essential_text import KINDS, labelled
+    from rarefy.papers._labelled_text import KINDS, labelled
 
     text = 'x = 7  # why\ny = """a\nb"""\n'
     _, kinds = labelled(_Chars(), [text])
@@ -105,7 +105,7 @@ def test_token_kinds():
 
 def test_line_losses_are_those_of_whole_sequences(tiny_model):
     """A context that is read once must give what a forward pass for each line gives."""
-    from rarefy.papers._essential_text import answered, line_losses, next_lines
+    from rarefy.papers._labelled_text import answered, line_losses, next_lines
 
     text = "\n".join(f"    value_{i} = {'other' * (i % 4)}" for i in range(40))
     questions = next_lines(_Chars(), [text], count=6, context=16, longest=20, seed=0)
@@ -124,7 +124,7 @@ def test_line_losses_are_those_of_whole_sequences(tiny_model):
 
 
 def test_the_true_line_is_among_the_options_and_nothing_gives_it_away():
-    from rarefy.papers._essential_text import next_lines
+    from rarefy.papers._labelled_text import next_lines
 
     lines = [f"{' ' * (i % 5)}statement_{i:02d}" for i in range(30)]
     questions = next_lines(_Chars(), ["\n".join(lines)], count=20, context=12, longest=12, seed=1)

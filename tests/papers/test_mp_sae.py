@@ -13,12 +13,6 @@ from rarefy.papers._mp_sae_training import SampledPrefixes, TargetedL1, trained
 from rarefy.papers._mp_sae_tree import TreeStream, learn_tree
 
 
-@pytest.fixture(scope="module")
-def smoke(shared, trial):
-    """Every arm at one seed, measured once for this file."""
-    return {arm: recipe.measure(arm, shared, trial) for arm in recipe.PAPER.arms}
-
-
 def test_every_claim_speaks_of_a_measured_metric(smoke):
     for claim in recipe.PAPER.claims:
         for arm in filter(None, (claim.arm, claim.versus)):

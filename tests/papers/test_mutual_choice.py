@@ -8,11 +8,6 @@ from rarefy.papers import mutual_choice as recipe
 from rarefy.papers._mutual_choice_training import planted, planted_atoms
 
 
-@pytest.fixture(scope="module")
-def smoke(shared, trial):
-    return {arm: recipe.measure(arm, shared, trial) for arm in recipe.PAPER.arms}
-
-
 def test_every_claim_speaks_of_a_measured_metric(smoke):
     for claim in recipe.PAPER.claims:
         for arm in filter(None, (claim.arm, claim.versus)):

@@ -11,12 +11,6 @@ from rarefy.papers._sae_evals_toys import ideal_loss, random_loss, two_gaussians
 from rarefy.papers._sae_evals_transformer import names_in_order
 
 
-@pytest.fixture(scope="module")
-def smoke(shared, trial):
-    """Every arm at one seed, measured once for this file."""
-    return {arm: recipe.measure(arm, shared, trial) for arm in recipe.PAPER.arms}
-
-
 def test_every_claim_speaks_of_a_measured_metric(smoke):
     for claim in recipe.PAPER.claims:
         for arm in filter(None, (claim.arm, claim.versus)):

@@ -120,11 +120,9 @@ def _flat_top_k(u: Tensor, count: int, *, by: str) -> Support:
     if len(support.indices) <= count:
         return support
     found = support.of(u)
-    best = _top_k(found[None], count, magnitude=magnitude).sort().values
-    rows = torch.bincount(support.rows[best], minlength=len(u))
-    offsets = torch.zeros(len(u) + 1, dtype=torch.int64, device=u.device)
-    torch.cumsum(rows, 0, out=offsets[1:])
-    return Support(support.indices[best], offsets, u.shape[-1])
+    best = torch.zeros(len(found), dtype=torch.bool, device=u.device)
+    best[_top_k(found[None], count, magnitude=magnitude)] = True
+    return support.where(best)
 
 
 def _column_top_k(u: Tensor, activation: FeatureTopK) -> Support:
@@ -133,20 +131,8 @@ def _column_top_k(u: Tensor, activation: FeatureTopK) -> Support:
     counts = torch.as_tensor(activation.k).expand(width).clamp(max=rows)
     columns = u.t().contiguous()
     indices = _top_k(columns, counts, magnitude=activation.by == "magnitude")
-    offsets = torch.zeros(width + 1, dtype=torch.int64, device=u.device)
-    torch.cumsum(counts.to(u.device), 0, out=offsets[1:])
-    support = Support(indices, offsets, rows).transposed[0]
-    return _positive(support, u) if activation.by == "positive" else support
-
-
-def _positive(support: Support, u: Tensor) -> Support:
-    keep = support.of(u) > 0
-    if bool(keep.all()):
-        return support
-    counts = torch.bincount(support.rows[keep], minlength=len(u))
-    offsets = torch.zeros(len(u) + 1, dtype=torch.int64, device=u.device)
-    torch.cumsum(counts, 0, out=offsets[1:])
-    return Support(support.indices[keep], offsets, u.shape[-1])
+    support = Support.from_counts(indices, counts.to(u.device), rows).transposed[0]
+    return support.where(support.of(u) > 0) if activation.by == "positive" else support
 
 
 def values(activation: Projection | Penalty | Activation, v: Tensor, support: Support) -> Tensor:
@@ -167,6 +153,11 @@ def values(activation: Projection | Penalty | Activation, v: Tensor, support: Su
     if isinstance(activation, Projection):
         return v.relu() if activation.by == "positive" else v
     return activation.values(v, support)
+
+
+def smallest_of_columns(kept: Tensor, indices: Tensor, width: int) -> Tensor:
+    """Smallest kept value of every latent, shape (f,); infinity for one that none names."""
+    return kept.new_full((width,), torch.inf).scatter_reduce_(0, indices, kept, "amin")
 
 
 class JumpReLU(nn.Module):
@@ -301,9 +292,7 @@ class BatchCoupled(nn.Module):
             smallest = kept[keep].min()[None]
             seen = torch.ones_like(smallest, dtype=torch.bool)
         else:
-            smallest = torch.full_like(self.threshold, torch.inf).scatter_reduce_(
-                0, support.indices[keep], kept[keep], "amin"
-            )
+            smallest = smallest_of_columns(kept[keep], support.indices[keep], support.width)
             seen = smallest.isfinite()
         self.threshold[seen] += rate * (smallest[seen] - self.threshold[seen])
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
-from rarefy.dictionaries.codes import SparseCodes, Support
+from rarefy.dictionaries.codes import SparseCodes, Support, compiled
 from rarefy.operators import L1, NormMatched
 
 Target = Literal["centred", "input"]
@@ -83,7 +83,7 @@ class TopAFA(SparseAutoencoder):
         """Largest positive pre-codes of every row, until their norm is nearest to the target."""
         goal = (self.centered(x) if self.target == "centred" else x).norm(dim=1)
         scale = self.decoder.norm(dim=1)
-        if u.device.type == "cpu" and u.dtype == torch.float32:
+        if compiled(u):
             from rarefy.kernels.cpu.norm_matched import norm_matched
 
             found = norm_matched(u, goal, scale=scale, k_min=self.k_min, k_max=self.k_max)

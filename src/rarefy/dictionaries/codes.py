@@ -46,19 +46,26 @@ class Support:
     @classmethod
     def from_mask(cls, mask: Tensor) -> Support:
         """Support of a bool mask of shape (b, f)."""
-        counts = mask.sum(-1)
-        offsets = torch.zeros(len(mask) + 1, dtype=torch.int64, device=mask.device)
+        return cls.from_counts(mask.nonzero()[:, 1], mask.sum(-1), mask.shape[-1])
+
+    @classmethod
+    def from_counts(cls, indices: Tensor, counts: Tensor, width: int) -> Support:
+        """Support of columns row after row, shape (e,), so many of them in each row, shape (b,)."""
+        offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
         torch.cumsum(counts, 0, out=offsets[1:])
-        return cls(mask.nonzero()[:, 1], offsets, mask.shape[-1])
+        return cls(indices, offsets, width)
 
     @classmethod
     def from_columns(cls, columns: Tensor, width: int) -> Support:
         """Support of the same number of columns in every row, shape (b, k)."""
         rows, k = columns.shape
-        offsets = torch.arange(0, rows * k + 1, max(k, 1), device=columns.device)[: rows + 1]
-        if k == 0:
-            offsets = torch.zeros(rows + 1, dtype=torch.int64, device=columns.device)
+        offsets = k * torch.arange(rows + 1, device=columns.device)
         return cls(columns.reshape(-1), offsets, width)
+
+    def where(self, keep: Tensor) -> Support:
+        """Support of those kept entries that a bool tensor of shape (e,) names."""
+        counts = torch.bincount(self.rows[keep], minlength=self.shape[0])
+        return Support.from_counts(self.indices[keep], counts, self.width)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -149,7 +156,7 @@ def sampled_product(x: Tensor, weight: Tensor, support: Support) -> Tensor:
     Tensor, shape (e,)
         Differentiable in both.
     """
-    return _Sampled.apply(x, weight, support)
+    return _Selected.apply(None, x, weight, None, support)
 
 
 def sparse_product(codes: SparseCodes, weight: Tensor) -> Tensor:
@@ -215,22 +222,6 @@ def _transposed_product(values: Tensor, support: Support, x: Tensor) -> Tensor:
     return _sparse(values[order], transposed, x)
 
 
-class _Sampled(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, support: Support) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.support = support
-        return _sampled(x, weight, support)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x, weight = ctx.saved_tensors
-        (g,) = gradients
-        dx = _sparse(g, ctx.support, weight) if ctx.needs_input_grad[0] else None
-        dw = _transposed_product(g, ctx.support, x) if ctx.needs_input_grad[1] else None
-        return dx, dw, None
-
-
 class _Sparse(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, weight: Tensor, support: Support) -> Tensor:
@@ -250,11 +241,11 @@ class _Sparse(torch.autograd.Function):
 class _Selected(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, u: Tensor, x: Tensor, weight: Tensor, _bias: Tensor | None, support: Support
+        ctx: Any, u: Tensor | None, x: Tensor, weight: Tensor, _bias: Any, support: Support
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.support = support
-        return support.of(u)
+        return _sampled(x, weight, support) if u is None else support.of(u)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

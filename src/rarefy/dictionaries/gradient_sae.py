@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from rarefy.dictionaries.activations import select as select_by
+from rarefy.dictionaries.activations import smallest_of_columns
 from rarefy.dictionaries.autoencoder import SparseAutoencoder
 from rarefy.dictionaries.codes import Support
 from rarefy.operators import Threshold, TopK
@@ -196,11 +197,9 @@ class GradientSAE(SparseAutoencoder):
 
     @torch.no_grad()
     def _follow_threshold(self, u: Tensor, support: Support) -> None:
-        kept = u[support.rows, support.indices].float()
+        kept = support.of(u).float()
         keep = kept > 0
-        smallest = torch.full_like(self.threshold, torch.inf).scatter_reduce_(
-            0, support.indices[keep], kept[keep], "amin"
-        )
+        smallest = smallest_of_columns(kept[keep], support.indices[keep], support.width)
         seen = smallest.isfinite()
         # infinite until a latent is first kept, so that one that never was stays silent
         before = torch.where(self.threshold.isinf(), smallest, self.threshold)[seen]

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
-from rarefy.dictionaries.codes import SparseCodes, Support
+from rarefy.dictionaries.codes import SparseCodes, Support, compiled
 from rarefy.operators import (
     Pursuit,
     TopK,
@@ -120,8 +120,7 @@ class MatchingPursuitSAE(SparseAutoencoder):
             return orthogonal_matching_pursuit(
                 centered, self.decoder, steps, tol=self.tol, signed=self.signed
             )
-        plain = centered.dtype != torch.float32 or centered.device.type != "cpu"
-        if plain or self.n_latents > GRAM_LIMIT:
+        if not compiled(centered) or self.n_latents > GRAM_LIMIT:
             return matching_pursuit(centered, self.decoder, steps, tol=self.tol, signed=self.signed)
         return Pursuit(*_Pursue.apply(centered, self.decoder, steps, self.tol, self.signed))
 

@@ -42,7 +42,7 @@ from rarefy.dictionaries import (
 )
 from rarefy.dictionaries.steering import Run
 from rarefy.models import LanguageModel, open_model
-from rarefy.papers._essential_text import KINDS, documents, labelled, training_documents
+from rarefy.papers._labelled_text import KINDS, documents, labelled, training_documents
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

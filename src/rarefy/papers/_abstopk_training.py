@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
-import torch
 from torch import Tensor
 
 from rarefy.dictionaries import (
@@ -19,6 +18,7 @@ from rarefy.dictionaries import (
     train,
 )
 from rarefy.operators import TopK
+from rarefy.papers._threads import one_thread
 
 T = TypeVar("T")
 
@@ -80,17 +80,12 @@ def _match(sae: SparseAutoencoder, activation: JumpReLU, x: Tensor, k: int) -> N
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for torch and BLAS: products are small, and two trainings run side by side."""
+def one_thread_everywhere() -> Iterator[None]:
+    """One thread for BLAS as well, which fits the probes: two trainings run side by side."""
     from threadpoolctl import threadpool_limits
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def side_by_side(jobs: Sequence[Callable[[], T]]) -> list[T]:

@@ -108,7 +108,7 @@ def tuned(
     error: float | None = None,
 ) -> CodeReport:
     """Judge codes of test patches at the strength that gives a sparsity, or an error, exactly."""
-    # Codes that have not converged are denser: at 1e-2 half of the gap between penalties is hidden.
+    # Codes that have not converged are denser: at 1e-2 part of the gap between penalties is hidden.
     tol = trial.pick(smoke=1e-2, default=1e-3, full=1e-3)
     coder = SparseCoder(learned.dictionary, learned.penalty, tol=tol, max_iter=5000)
     found = tune_penalty(coder, test.numpy(), target_l0=l0, target_error=error, rtol=0.005).learner

@@ -7,8 +7,7 @@ pooling would keep far fewer than cells full of convolutions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -119,17 +118,6 @@ def evaluate(network: nn.Module, images: Images, trial: Trial, *, kept: int) -> 
     masks.apply_(network)
     finetune(network, epochs(tune), _loss, masks=masks, lr=_TUNING_RATE)
     return Evaluated(network, masks, dense_accuracy, _accuracy(network, images, trial))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run on one thread: handing layers this small to a second costs more than it saves."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def latency_ratio(ours: nn.Module, theirs: nn.Module, images: Images, *, repeats: int) -> float:

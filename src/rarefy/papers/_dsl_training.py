@@ -7,8 +7,7 @@ a generator of their own.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -287,17 +286,6 @@ def stored_share(outcome: Outcome) -> float:
         for name, table in tables(outcome.model).items()
     )
     return stored / sum(4 * table.numel() for table in tables(outcome.model).values())
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread, and what it used before behind it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def steps(trial: Trial) -> int:

@@ -22,7 +22,7 @@ from rarefy.papers._essential_language import (
     task_ranges,
     window_curves,
 )
-from rarefy.papers._essential_text import CHANCE, answered
+from rarefy.papers._labelled_text import CHANCE, answered
 from rarefy.papers._recipe import Trial
 from rarefy.weights import (
     Masks,

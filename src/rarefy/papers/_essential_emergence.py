@@ -17,7 +17,7 @@ from torch import Tensor
 from rarefy.data import encode, sample_windows
 from rarefy.models import perplexity
 from rarefy.papers._essential_language import TOLERANCE, opened, size_of, stream
-from rarefy.papers._essential_text import training_documents
+from rarefy.papers._labelled_text import training_documents
 from rarefy.papers._recipe import Progress, Trial
 from rarefy.weights import (
     SparsificationMonitor,

@@ -17,7 +17,7 @@ from rarefy.budget import ErdosRenyiKernel, Uniform
 from rarefy.data import encode, sample_windows
 from rarefy.models import LanguageModel, open_model
 from rarefy.operators import NM
-from rarefy.papers._essential_text import (
+from rarefy.papers._labelled_text import (
     KINDS,
     Questions,
     documents,

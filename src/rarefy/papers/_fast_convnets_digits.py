@@ -8,8 +8,7 @@ networks prune their 1 x 1 convolutions by magnitude from a tenth to six tenths 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -19,6 +18,7 @@ from torch.nn.functional import cross_entropy, interpolate
 from rarefy.budget import Cubic
 from rarefy.data.images import Images
 from rarefy.models.mobilenet import MobileNet, Stage, mobilenet_v1, mobilenet_v2
+from rarefy.papers._threads import one_thread
 from rarefy.weights import DynamicMasks, GradualMagnitude, Masks, select
 
 _BATCH = 32
@@ -145,17 +145,6 @@ def train(
         right = model(images.test_x.to(device)).argmax(1).cpu() == images.test_y
     lay_out(model.to("cpu"), torch.contiguous_format)
     return float(right.float().mean())
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One torch thread inside, as many as there were behind."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def lay_out(model: nn.Module, layout: torch.memory_format) -> None:

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from rarefy.papers._fast_convnets_digits import one_thread, pointwise
+from rarefy.papers._fast_convnets_digits import pointwise
 from rarefy.papers._recipe import Trial
+from rarefy.papers._threads import one_thread
 from rarefy.weights import block_mask, magnitude, sparsify_for_inference
 from rarefy.weights.conv_graph import network
 from rarefy.weights.conv_plan import DensePlan

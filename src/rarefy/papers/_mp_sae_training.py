@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -125,17 +124,6 @@ def trained(
         steps -= steps // 3
     train(sae, stream, steps=steps, error=error, losses=aux, lr=lr, betas=betas)
     return sae
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread: the products are small, and two trainings run side by side."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def side_by_side(jobs: Sequence[Callable[[], T]]) -> list[T]:

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from rarefy.operators import NM
-from rarefy.papers._progressive_nm_data import one_thread
 from rarefy.papers._recipe import Trial
+from rarefy.papers._threads import one_thread
 from rarefy.weights import MdGf, NMTraining
 
 PATTERNS = (NM(2, 4), NM(1, 8), NM(1, 32))

@@ -5,8 +5,6 @@ Axis letters: b batch, t places in a sequence, d width, k patches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -51,17 +49,6 @@ def _library(every: int) -> tuple[Tensor, Tensor]:
 
 def _bytes(text: str) -> Tensor:
     return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).long()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Work on one thread: at these sizes a second one waits more than it works."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class Transformer(nn.Module):

@@ -12,8 +12,7 @@ Axis letters: n images, c channels, h height, w width, g networks side by side, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,6 +29,7 @@ from rarefy.budget import (
 )
 from rarefy.data.images import Images
 from rarefy.papers._sparse_ift_digits import seeded
+from rarefy.papers._threads import one_thread
 from rarefy.weights import (
     Masks,
     attach,
@@ -54,17 +54,6 @@ RULES: dict[str, ShapeRule] = {
     "ERK": ErdosRenyiKernel(),
     "ERK+": ErdosRenyiKernelPlus(),
 }
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run torch on one thread: in layers as small as these, threads wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class Outcome(NamedTuple):

@@ -8,8 +8,7 @@ Axis letters: n examples, p parents, e epochs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from rarefy.papers._threads import one_thread
 from rarefy.weights import StackedPerceptrons
 
 _BATCH, _RATE = 64, 1e-3
@@ -132,7 +132,7 @@ def train(
         Of the examples; all networks see the same.
     device : str
     """
-    with _one_thread():
+    with one_thread():
         return _trained(networks, Table(*(p.to(device) for p in table)), epochs, order, device)
 
 
@@ -158,17 +158,6 @@ def _trained(
         1.0 + reached.int().argmax(1),
         validation.mean(1),
     )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Products as small as these take longer on two threads than on one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @torch.no_grad()

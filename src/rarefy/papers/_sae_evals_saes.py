@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-import torch
 from torch import Tensor
 
 from rarefy.dictionaries import (
@@ -24,6 +23,7 @@ from rarefy.dictionaries import (
 )
 from rarefy.dictionaries.losses import Loss
 from rarefy.operators import L1, TopK
+from rarefy.papers._threads import one_thread
 
 Variant = Literal["vanilla", "gated", "top-k", "frozen decoder"]
 
@@ -87,10 +87,5 @@ def learn(
 
 def side_by_side(tasks: Sequence[Callable[[], T]]) -> list[T]:
     """Do trainings this small two at a time: a second thread within one gains nothing."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            return [done.result() for done in [pool.submit(task) for task in tasks]]
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), ThreadPoolExecutor(max_workers=2) as pool:
+        return [done.result() for done in [pool.submit(task) for task in tasks]]

@@ -31,7 +31,7 @@ from rarefy.dictionaries import (
 from rarefy.models import decoder_layers, open_model
 from rarefy.operators import L1, TopK
 from rarefy.papers._abstopk_language import LENGTH, some_tokens
-from rarefy.papers._essential_text import documents, training_documents
+from rarefy.papers._labelled_text import documents, training_documents
 from rarefy.papers._recipe import Trial
 
 L1_WEIGHT = 1.0

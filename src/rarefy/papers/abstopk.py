@@ -107,14 +107,14 @@ def setup(
         Cost in nats at which steering is compared.
     """
     from rarefy.papers._abstopk_language import language
-    from rarefy.papers._abstopk_training import one_thread
+    from rarefy.papers._abstopk_training import one_thread_everywhere
 
     if not 1 <= k <= n_latents // 4:
         raise ValueError(f"k must be from 1 to a quarter of the {n_latents} latents, got {k}")
     if not kl > 0:
         raise ValueError(f"kl must be positive, got {kl}")
     trial.progress("harvesting activations")
-    with one_thread():
+    with one_thread_everywhere():
         rows = language(
             model,
             data,
@@ -128,9 +128,9 @@ def setup(
 
 def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     """Measure an arm on every data set that has something to ask of it."""
-    from rarefy.papers._abstopk_training import one_thread
+    from rarefy.papers._abstopk_training import one_thread_everywhere
 
-    with one_thread():
+    with one_thread_everywhere():
         return _measure(arm, shared, trial)
 
 

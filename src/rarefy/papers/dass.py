@@ -138,7 +138,7 @@ def setup(
 
 def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     """Measure an arm: accuracy with the same number of weights left, and what pruning cost."""
-    from rarefy.papers._dass_nets import one_thread
+    from rarefy.papers._threads import one_thread
 
     with one_thread():
         return _measure(arm, shared, trial)

@@ -106,7 +106,7 @@ def setup(
 
 def measure(arm: str, shared: Parts, trial: Trial) -> dict[str, float]:
     """Measure an arm; ``ndcg_S`` is with S per cent of the parameters, a dense arm's at every S."""
-    from rarefy.papers._dsl_training import one_thread
+    from rarefy.papers._threads import one_thread
 
     # The tables are so small that a second thread costs more than it brings.
     with one_thread():

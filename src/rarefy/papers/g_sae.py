@@ -105,7 +105,7 @@ def setup(trial: Trial, *, latents: int = 256) -> Shared:
 
 def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     """Train the arm's dictionaries, or remember them, and judge them by its choice of latents."""
-    from rarefy.papers._dass_nets import one_thread
+    from rarefy.papers._threads import one_thread
 
     with one_thread():
         return _measure(arm, shared, trial)

@@ -91,7 +91,7 @@ def setup(trial: Trial, *, model: str | None = None, layer: int = 2) -> Shared:
 
 def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     """Measure an arm on all parts that speak of it."""
-    from rarefy.papers._mp_sae_training import one_thread
+    from rarefy.papers._threads import one_thread
 
     with one_thread():
         values = _measure_tree(arm, trial)

@@ -105,8 +105,8 @@ def setup(trial: Trial, *, latents: int = 512, k: int = 8, batch: int = 1024) ->
 
 def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     """Train one kind of dictionary and measure it on held-out rows."""
-    from rarefy.papers._dass_nets import one_thread
     from rarefy.papers._mutual_choice_training import figures, learn
+    from rarefy.papers._threads import one_thread
 
     how = arm.removesuffix(", wide")
     schedule = shared.narrow if how == arm else shared.wide

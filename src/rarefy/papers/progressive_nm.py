@@ -117,7 +117,7 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
         return measure_cost(trial)
     if trial.scale == "full":
         return _trained(arm, shared, trial)
-    from rarefy.papers._progressive_nm_data import one_thread
+    from rarefy.papers._threads import one_thread
 
     with one_thread():
         return _trained(arm, shared, trial)

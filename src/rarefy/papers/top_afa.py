@@ -100,14 +100,14 @@ def setup(
     n_latents : int
         Latents of the patches' dictionaries.
     """
-    from rarefy.papers._abstopk_training import one_thread
+    from rarefy.papers._abstopk_training import one_thread_everywhere
     from rarefy.papers._patches import patches
     from rarefy.papers._top_afa_training import layers
 
     if n_latents < max(KS):
         raise ValueError(f"n_latents must be at least {max(KS)}, got {n_latents}")
     trial.progress("harvesting activations")
-    with one_thread():
+    with one_thread_everywhere():
         rows = layers(
             model,
             data,
@@ -125,9 +125,9 @@ def setup(
 
 def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     """Measure an arm: the bound, the diagnostics of every layer, or errors on patches."""
-    from rarefy.papers._abstopk_training import one_thread
+    from rarefy.papers._abstopk_training import one_thread_everywhere
 
-    with one_thread():
+    with one_thread_everywhere():
         return _measure(arm, shared, trial)
 
 

@@ -1,4 +1,4 @@
-"""The text side of paper 39: what is read, what is predicted, and next-line questions.
+"""Text that brings its own labels, for the language sides of papers 39, 41 and 45.
 
 Three readings of a language model, none of which needs a label:
 
