@@ -81,6 +81,11 @@ class LearnedMask(nn.Module):
             self._seen = None if self.scores.requires_grad else self._state()
         return self._pruned
 
+    def resize(self, k: int) -> None:
+        """Keep another number of weights from now on."""
+        self.k = k
+        self._pruned = ~self._keep()
+
     def forward(self, weight: Tensor) -> Tensor:
         """Zero what is not among the k best."""
         if not self.on:
@@ -169,8 +174,8 @@ class LearnedMasks:
     ) -> None:
         density = check_density(density=density, sparsity=sparsity)
         weights = select(model, include=include, exclude=exclude)
-        counts = rule({name: tuple(w.shape) for name, w in weights.items()}, density=density)
-        self._weights = weights
+        self._weights, self._rule = weights, rule
+        counts = self._counts(density)
         self._owners = {name: _owner(model, name) for name in weights}
         self._parts = {
             name: LearnedMask(_initial_scores(w, self._owners[name][0]), counts[name])
@@ -196,6 +201,17 @@ class LearnedMasks:
         for name, part in self._parts.items():
             part.scores.copy_(_initial_scores(self._weights[name], self._owners[name][0]))
 
+    def resize(self, *, density: float | None = None, sparsity: float | None = None) -> None:
+        """Let the rule say anew how many weights each tensor keeps; the scores stay.
+
+        Parameters
+        ----------
+        density, sparsity : float
+            Exactly one of the two, as for the class.
+        """
+        for name, k in self._counts(check_density(density=density, sparsity=sparsity)).items():
+            self._parts[name].resize(k)
+
     @contextmanager
     def off(self) -> Iterator[None]:
         """Let the weights pass as they are, for as long as this lasts."""
@@ -215,6 +231,10 @@ class LearnedMasks:
 
     def __exit__(self, *_: object) -> None:
         self.detach()
+
+    def _counts(self, density: float) -> dict[str, int]:
+        shapes = {name: tuple(w.shape) for name, w in self._weights.items()}
+        return self._rule(shapes, density=density)
 
     def _switch(self, on: bool) -> None:
         for part in self._parts.values():
