@@ -1,5 +1,9 @@
 """The space of cells that differentiable and random search move in.
 
+It draws genotypes, and it runs many of them within one supernet, whose weights they share: a term
+of the supernet counts once where the genotype names it, and not at all elsewhere. That makes it a
+:class:`rarefy.weights.SearchSpace`.
+
 Source: the search space of Liu et al. 2019, "DARTS" (ICLR, arXiv 1806.09055), and its public code.
 """
 
@@ -9,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import vmap
 
 from rarefy.weights.cell_network import CellNetwork, build
 from rarefy.weights.genotype import (
@@ -78,10 +83,7 @@ class CellSpace:
         generator : torch.Generator
             Of the weights.
         """
-        cell = tuple(
-            tuple(Term(op, j) for j in range(i + 2) for op in self.choices)
-            for i in range(self.nodes)
-        )
+        cell = self._every_term()
         return build(
             Genotype(cell, cell),
             channels=self.channels,
@@ -136,6 +138,64 @@ class CellSpace:
             for _ in range(n)
         ]
 
+    def outputs(self, model: nn.Module, candidates: Sequence[Genotype], x: Tensor) -> Tensor:
+        """Run genotypes within one supernet, all in one batch.
+
+        Batch norms go by their running statistics, as in evaluation mode: of a supernet that was
+        never trained these change nothing.
+
+        Parameters
+        ----------
+        model : CellNetwork
+            The supernet of this space, in evaluation mode.
+        candidates : sequence of Genotype
+        x : Tensor (n, c, h, w)
+
+        Returns
+        -------
+        Tensor (b, n, classes)
+
+        Raises
+        ------
+        ValueError
+            If the model is not this space's supernet, or is in training mode.
+
+        Examples
+        --------
+        >>> from rarefy.weights import RandomSearch
+        >>> g = torch.Generator().manual_seed(0)
+        >>> space = CellSpace(nodes=2, cells=2, channels=4)
+        >>> supernet = space.supernet(classes=3, in_channels=1, generator=g)
+        >>> x, y = torch.randn(12, 1, 8, 8, generator=g), torch.arange(12) % 3
+        >>> search = RandomSearch(space, n_samples=8, generator=g).fit(supernet, x, y)
+        >>> type(search.best_).__name__, len(search.scores_)
+        ('Genotype', 8)
+        """
+        every = self._every_term()
+        if not isinstance(model, CellNetwork) or model.genotype != Genotype(every, every):
+            raise ValueError(
+                "the model must be the supernet of this space, as CellSpace.supernet builds it, "
+                f"got {type(model).__name__}"
+            )
+        if model.training:
+            raise ValueError(
+                "the supernet is in training mode, where candidates would share the statistics of "
+                "their batch; call model.eval() first"
+            )
+        chosen = [[_named(every, cell, x) for cell in (g.normal, g.reduction)] for g in candidates]
+        mixtures = [
+            [torch.stack(shares) for shares in zip(*cells, strict=True)]
+            for cells in zip(*chosen, strict=True)
+        ]
+        return vmap(lambda mixture: model(x, mixture))(mixtures)
+
+    def _every_term(self) -> tuple[Node, ...]:
+        """Cells of the supernet."""
+        return tuple(
+            tuple(Term(op, j) for j in range(i + 2) for op in self.choices)
+            for i in range(self.nodes)
+        )
+
     def _shares(self, alpha: Tensor) -> list[Tensor]:
         """Of the terms of each node, states in order and operations in order within them."""
         shares = alpha.softmax(1)
@@ -148,3 +208,11 @@ class CellSpace:
         best, op = shares.view(-1, len(self.choices)).max(1)
         states = sorted(best.argsort(descending=True, stable=True)[:2].tolist())
         return tuple(Term(self.choices[int(op[state])], state) for state in states)
+
+
+def _named(every: tuple[Node, ...], cell: tuple[Node, ...], like: Tensor) -> list[Tensor]:
+    """For each node 1 at the terms that a cell has, and 0 at the others."""
+    return [
+        torch.tensor([float(term in node) for term in terms], dtype=like.dtype, device=like.device)
+        for terms, node in zip(every, cell, strict=True)
+    ]

@@ -194,7 +194,7 @@ def dass(
         nn.utils.clip_grad_norm_(weights, _CLIP)
         sgd.step()
 
-    train_scores = train_weights
+    train_scores: Callable[[Tensor], None] = train_weights
     history: list[Epoch] = []
     found: list[Tensor] | None = None
     for place, (phase, length) in enumerate(lengths):

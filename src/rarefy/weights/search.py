@@ -53,7 +53,8 @@ class RandomSearch(Generic[C]):
     Parameters
     ----------
     space : SearchSpace
-        :class:`rarefy.weights.NodeSpace`, :class:`rarefy.weights.WeightSpace`, or your own.
+        :class:`rarefy.weights.NodeSpace`, :class:`rarefy.weights.WeightSpace`,
+        :class:`rarefy.weights.CellSpace`, or your own.
     objective : callable ``(outputs, y) -> (candidates,)``, default mean cross-entropy
         Lower is better.
     proxy : Proxy, optional
