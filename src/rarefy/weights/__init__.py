@@ -16,7 +16,9 @@ After training      ``calibrate``      :class:`LayerStats`, :func:`walk_blocks`
 In training         ``finetune``       :func:`finetune` with masks held
                     ``low_rank``       :func:`low_rank`: LoRA, within the mask
                     ``imp``            :func:`iterative_magnitude`: lottery tickets
+                    ``sparse_mlp``     ``SparseMLPClassifier``, for scikit-learn; import it there
                     ``dynamic``        :class:`DynamicMasks`: SET, RigL, gradual magnitude
+                    ``dynamic_callback``  :func:`dynamic_callback`, :func:`static_callback`
                     ``dsl``            :class:`DSL`: embedding tables, the budget kept
                     ``nm_training``    :class:`NMTraining`: N:M from scratch
                     ``nm_rules``       :class:`MdGf`, :class:`SdGf`: masks that harden
@@ -119,7 +121,7 @@ from rarefy.weights.dynamic import (
     Update,
     drop_and_grow,
 )
-from rarefy.weights.dynamic_callback import dynamic_callback
+from rarefy.weights.dynamic_callback import dynamic_callback, static_callback
 from rarefy.weights.export import (
     load_sparse,
     load_sparse_masks,
@@ -370,6 +372,7 @@ __all__ = [
     "sparsity_metadata",
     "speedup",
     "sr_ste",
+    "static_callback",
     "storage",
     "strip_state_dict",
     "subnetwork",

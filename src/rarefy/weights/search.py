@@ -163,7 +163,7 @@ class RandomSearch(Generic[C]):
         self.scores_ = torch.cat(scores)
         return self
 
-    def expected_best(self, n_samples: int) -> float:
+    def expected_best(self, n_samples: int, *, values: Tensor | None = None) -> float:
         """Expect the best score of a shorter search, from the scores of this one.
 
         The mean of the least of ``t`` over all subsets of ``t`` of the ``T`` scores: it shows how
@@ -173,6 +173,10 @@ class RandomSearch(Generic[C]):
         ----------
         n_samples : int
             ``t``, between 1 and the ``T`` of this search.
+        values : Tensor, shape (T,), optional
+            Something else about each candidate, such as its accuracy once trained: what is expected
+            is then the value of the candidate with the best score. So a proxy's search is judged by
+            what it is a proxy for.
 
         Returns
         -------
@@ -181,9 +185,14 @@ class RandomSearch(Generic[C]):
         Raises
         ------
         ValueError
-            If ``n_samples`` lies outside that.
+            If ``n_samples`` lies outside that, or there is not one value a candidate.
         """
         total = len(self.scores_)
+        values = self.scores_ if values is None else values
+        if values.shape != (total,):
+            raise ValueError(
+                f"values must hold one a candidate, shape ({total},), got {tuple(values.shape)}"
+            )
         if not 1 <= n_samples <= total:
             raise ValueError(f"n_samples must lie between 1 and {total}, got {n_samples}")
         # The i-th smallest, i from 0, is the least of C(T - 1 - i, t - 1) of the C(T, t) subsets.
@@ -191,8 +200,10 @@ class RandomSearch(Generic[C]):
         log_share = _log_choose(above, n_samples - 1) - _log_choose(
             torch.tensor(total, dtype=torch.float64), n_samples
         )
-        ranked = self.scores_.double().cpu().sort().values[: len(above)]
-        return float((log_share.exp() * ranked).sum())
+        order = self.scores_.cpu().argsort(stable=True)[: len(above)]
+        # No share is zero, though one may round to it: a cut network's infinite score counts.
+        share = log_share.exp().clamp_min(torch.finfo(torch.float64).tiny)
+        return float((share * values.double().cpu()[order]).sum())
 
     @staticmethod
     def _check(scores: Tensor, n: int) -> None:
