@@ -19,6 +19,7 @@ In training         ``finetune``       :func:`finetune` with masks held
                     ``sparse_mlp``     ``SparseMLPClassifier``, for scikit-learn; import it there
                     ``dynamic``        :class:`DynamicMasks`: SET, RigL, gradual magnitude
                     ``dynamic_callback``  :func:`dynamic_callback`, :func:`static_callback`
+                    ``dense_gradients``  :class:`Gather`: which gradients a rule grows by
                     ``dsl``            :class:`DSL`: embedding tables, the budget kept
                     ``nm_training``    :class:`NMTraining`: N:M from scratch
                     ``nm_rules``       :class:`MdGf`, :class:`SdGf`: masks that harden
@@ -73,6 +74,7 @@ from rarefy.weights.conv_plan import LayerChoice
 from rarefy.weights.convnet import SparseConv1x1, SparseConvNet, sparsify_for_inference
 from rarefy.weights.curve import Knee, SparsityCurve, sparsity_curve
 from rarefy.weights.dass import CellSearch, Epoch, dass
+from rarefy.weights.dense_gradients import Gather
 from rarefy.weights.diagnosis import (
     LESSONS,
     Ablation,
@@ -224,6 +226,7 @@ __all__ = [
     "Finding",
     "Flow",
     "FlowRule",
+    "Gather",
     "Genotype",
     "GradientFlow",
     "GradientRecord",

@@ -97,8 +97,9 @@ def static_callback(masks: Masks) -> Any:
 
 
 def _load(dynamic: DynamicMasks, model: nn.Module, saved: Mapping[str, Any]) -> None:
-    tensors = {key: _beside(model, saved[key]) for key in ("masks", "ever", "gathered")}
-    dynamic.load_state_dict({**saved, **tensors})
+    tensors = {key: _beside(model, saved[key]) for key in ("masks", "ever")}
+    gradients = {key: _beside(model, part) for key, part in saved["gradients"].items()}
+    dynamic.load_state_dict({**saved, **tensors, "gradients": gradients})
 
 
 def _beside(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
