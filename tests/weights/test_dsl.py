@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rarefy.weights import DSL, DynamicMasks, Gather, Masks, random_mask, random_masks
+from rarefy.weights.dense_gradients import DenseGradients
 
 
 class Tables(nn.Module):
@@ -257,6 +258,23 @@ def test_a_sample_of_rows_is_the_whole_with_the_other_rows_zero(grow):
         assert enough or grow == "gradient"
         if enough:
             assert set(grown[name].nonzero()[:, 0].tolist()) <= drawn[name]
+
+
+def test_a_running_mean_begins_anew_with_every_sample():
+    weight = torch.zeros(6, 2)
+    pruned = torch.ones_like(weight, dtype=torch.bool)
+    g = torch.Generator().manual_seed(0)
+    kept = DenseGradients(Gather("momentum", rows=0.5), {"w": weight}, g)
+    for interval in range(3):
+        rows = kept.state_dict()["rows"]["w"]
+        for value in (1.0, 2.0):
+            kept.add("w", torch.full((6, 2), value + interval), pruned)
+            kept.end_step()
+            kept.clear()
+        wanted = torch.zeros_like(weight)
+        wanted[rows] = 0.09 * (1 + interval) + 0.1 * (2 + interval)
+        torch.testing.assert_close(kept.read()["w"], wanted)
+        kept.end_interval()
 
 
 def test_rows_keep_what_pruning_spares():

@@ -11,9 +11,9 @@ it) is where the masks come to rest.
 
 Source: Wang et al. 2024 (arXiv 2402.02855), section 3, and its released settings; growth by the
 gradients of the whole interval, and of sampled rows, from SparseRec (2024). Departures: the last
-step moves nothing, as what it grew could not learn; ``momentum`` is a running mean of dense gradients without Adam's
-second moment, as pruned entries have no optimizer state here; ``scope="group"`` and
-``min_per_row`` are ours.
+step moves nothing, as what it grew could not learn; ``momentum`` is a running mean of dense
+gradients without Adam's second moment, as pruned entries have no optimizer state here;
+``scope="group"`` and ``min_per_row`` are ours.
 """
 
 from __future__ import annotations
