@@ -32,7 +32,7 @@ from rarefy.operators import TopK
 from rarefy.weights.attach import refuse_tied
 from rarefy.weights.blocks import block_mask
 from rarefy.weights.dense_gradients import DenseGradients, Gather
-from rarefy.weights.from_scores import mask_from_scores
+from rarefy.weights.from_scores import check_density, mask_from_scores
 from rarefy.weights.masks import Masks
 from rarefy.weights.scores import magnitude
 
@@ -173,7 +173,7 @@ class GradualMagnitude:
         self, weights: Mapping[str, Tensor], masks: Masks, *, progress: float, **_: Any
     ) -> Masks:
         """Keep the largest of what is left."""
-        density = self.schedule(progress)
+        density = check_density(density=self.schedule(progress))
         if round(density * masks.numel) >= masks.nnz:
             return masks
         scores = magnitude(weights, within=masks)

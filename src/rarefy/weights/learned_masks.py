@@ -26,6 +26,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from rarefy.budget import ErdosRenyiKernel
 from rarefy.operators import TopK
+from rarefy.weights.finetune import check_loss
 from rarefy.weights.from_scores import check_density
 from rarefy.weights.masks import Masks
 from rarefy.weights.scores import Loss
@@ -148,7 +149,7 @@ class LearnedMasks:
     Raises
     ------
     ValueError
-        If the density is out of range or nothing is selected.
+        If the density is out of range, a weight is NaN or nothing is selected.
 
     Examples
     --------
@@ -174,6 +175,9 @@ class LearnedMasks:
     ) -> None:
         density = check_density(density=density, sparsity=sparsity)
         weights = select(model, include=include, exclude=exclude)
+        for name, weight in weights.items():
+            if bool(weight.isnan().any()):
+                raise ValueError(f"the weights of {name} hold NaN: no scores can begin from them")
         self._weights, self._rule = weights, rule
         counts = self._counts(density)
         self._owners = {name: _owner(model, name) for name in weights}
@@ -283,7 +287,7 @@ def prune_by_scores(
     Raises
     ------
     ValueError
-        As :class:`LearnedMasks`, or if the scores have become NaN.
+        As :class:`LearnedMasks`, or if the loss is not finite.
 
     Examples
     --------
@@ -307,7 +311,9 @@ def prune_by_scores(
         optimizer = torch.optim.SGD(held.scores, lr=lr, momentum=momentum)
         falling = CosineAnnealingLR(optimizer, max(len(batches), 1))
         for batch in batches:
-            step_scores(held, optimizer, loss(model, batch), clip=clip)
+            value = loss(model, batch)
+            check_loss(value, falling.last_epoch)
+            step_scores(held, optimizer, value, clip=clip)
             falling.step()
         masks = held.masks
     model.train(training)

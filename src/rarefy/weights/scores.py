@@ -89,7 +89,17 @@ def wanda(weight: Tensor, norms: Tensor) -> Tensor:
     Returns
     -------
     float32 Tensor, shape (o, i)
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
     """
+    if weight.ndim != 2 or norms.shape != weight.shape[1:]:
+        raise ValueError(
+            "weight must be a matrix and norms hold one value for each of its inputs, got "
+            f"{tuple(weight.shape)} and {tuple(norms.shape)}"
+        )
     return weight.detach().float().abs() * norms.float()
 
 
@@ -238,7 +248,16 @@ def synflow_masks(
     -------
     Masks
         With ``round(density * numel)`` weights.
+
+    Raises
+    ------
+    ValueError
+        If the density is out of range or ``rounds`` below 1.
     """
+    if not 0 < density <= 1:  # also true for NaN
+        raise ValueError(f"density must be above 0 and at most 1, got {density}")
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
     chosen = _chosen(model, weights)
     masks = Masks.ones(chosen)
     schedule = Exponential(final=density)

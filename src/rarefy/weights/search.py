@@ -140,7 +140,9 @@ class RandomSearch(Generic[C]):
             one score a candidate, or NaN.
         """
         if not len(X) or len(X) != len(y):
-            raise ValueError(f"X and y must hold as many examples, got {len(X)} and {len(y)}")
+            raise ValueError(
+                f"X and y must hold as many examples, one or more, got {len(X)} and {len(y)}"
+            )
         training = model.training
         model.eval()
         scores: list[Tensor] = []
