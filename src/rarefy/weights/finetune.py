@@ -81,7 +81,7 @@ def descend(
     falling = LinearLR(optimizer, 1.0, 0.0, total_iters=max(steps, 1))
     training = model.training
     model.train()
-    losses = []
+    losses: list[float] = []
     for batch in batches:
         optimizer.zero_grad(set_to_none=True)
         value = loss(model, batch)
