@@ -42,6 +42,15 @@ def test_an_arm_measured_alone_gives_the_same_numbers(smoke, trial):
             assert metric.startswith("clock") or again[metric] == value, (arm, metric)
 
 
+def test_the_search_takes_its_options(trial):
+    def searched(**how):
+        return recipe._search("dass", recipe.setup(trial, **how), trial, few=128, epochs=5)
+
+    plain, turns, ramp = searched(), searched(repeats=2), searched(ramp=True)
+    assert [line.phase for line in turns.history] == ["train", *["prune", "fine-tune"] * 2]
+    assert ramp.history[0] == plain.history[0] and ramp.history[1] != plain.history[1]
+
+
 def test_every_competitor_keeps_as_many_weights(smoke, shared):
     for arm in recipe.PAPER.arms[:-1]:
         assert smoke[arm]["nnz"] == shared.kept == 600

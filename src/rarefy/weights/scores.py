@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rarefy.budget import Exponential
 from rarefy.weights.attach import refuse_tied
@@ -170,15 +171,16 @@ def grasp(
     """Compute ``w (H g)``: keep the weights without which the gradient norm would fall most.
 
     Parameters, returns and errors are those of :func:`snip`. The paper divides the logits by a
-    temperature of 200; that belongs in ``loss``. Needs double backward: where the model uses
-    fused attention, select its ``eager`` implementation.
+    temperature of 200; that belongs in ``loss``. It takes a second backward pass through the first,
+    for which torch's attention runs unfused.
     """
     weights = _chosen(model, weights)
     batches = list(batches)
     gradient = _sum_over(batches, lambda batch: _gradients(loss(model, batch), weights))
 
     def hessian_times_gradient(batch: Any) -> Scores:
-        part = _gradients(loss(model, batch), weights, create_graph=True)
+        with sdpa_kernel(SDPBackend.MATH):
+            part = _gradients(loss(model, batch), weights, create_graph=True)
         product = torch.stack([(part[name] * gradient[name]).sum() for name in weights]).sum()
         return _gradients(product, weights)
 
