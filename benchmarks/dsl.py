@@ -65,14 +65,14 @@ def update_rows(entries: int = ROWS) -> list[dict[str, Any]]:
 def gathering_row(entries: int = ROWS // 4) -> dict[str, Any]:
     """What a step of an interval costs a table in gathering: a tenth of its rows, and all."""
     g = torch.Generator().manual_seed(0)
-    mask = random_mask((entries, DIM), entries * DIM // 5, generator=g)
+    pruned = ~random_mask((entries, DIM), entries * DIM // 5, generator=g)
     gradient = torch.randn(entries, DIM, generator=g)
 
     def step(rows: float) -> Callable[[], None]:
         kept = DenseGradients(Gather("interval", rows=rows), {"table": gradient}, g)
 
         def gather() -> None:
-            kept.add("table", gradient, ~mask)
+            kept.add("table", gradient, pruned)
             kept.end_step()
             kept.clear()
 
