@@ -7,8 +7,8 @@ size; what each part of the method is worth; NeuMF, MultVAE and MF at half their
 Departures: one small data set in place of six; a learning rate of 0.02 and 300 steps, with 15
 updates of the masks, chosen on other seeds; every arm trains for the same steps, and none chooses
 an epoch on test data as the released code does. Gradients are dense, so training takes the memory
-of a dense model; LightGCN's outputs are dense too, so that there it is storage that shrinks. Sampled
-gradients are of rows drawn uniformly, where SparseRec draws important ones.
+of a dense model; LightGCN's outputs are dense too, so that there it is storage that shrinks.
+Sampled gradients are of rows drawn uniformly, where SparseRec draws important ones.
 """
 
 from __future__ import annotations
