@@ -113,7 +113,7 @@ def found_within(supernet, genotype):
     return found
 
 
-def test_a_batch_of_genotypes_is_each_network_with_the_supernets_weights(trained, x):
+def test_genotypes_within_a_supernet_are_networks_with_its_weights(trained, x):
     genotypes = SPACE.sample(6, torch.Generator().manual_seed(3))
     with torch.no_grad():
         outputs = SPACE.outputs(trained, genotypes, x)

@@ -1,8 +1,7 @@
 """The space of cells that differentiable and random search move in.
 
-It draws genotypes, and it runs many of them within one supernet, whose weights they share: a term
-of the supernet counts once where the genotype names it, and not at all elsewhere. That makes it a
-:class:`rarefy.weights.SearchSpace`.
+It draws genotypes, and it runs them within one supernet, whose weights they share: each runs the
+terms that it names, and no others. That makes it a :class:`rarefy.weights.SearchSpace`.
 
 Source: the search space of Liu et al. 2019, "DARTS" (ICLR, arXiv 1806.09055), and its public code.
 """
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
 
 from rarefy.weights.cell_network import CellNetwork, build
 from rarefy.weights.genotype import (
@@ -139,10 +137,10 @@ class CellSpace:
         ]
 
     def outputs(self, model: nn.Module, candidates: Sequence[Genotype], x: Tensor) -> Tensor:
-        """Run genotypes within one supernet, all in one batch.
+        """Run genotypes within one supernet, one after the other.
 
-        Batch norms go by their running statistics, as in evaluation mode: of a supernet that was
-        never trained these change nothing.
+        Batch norms go by their running statistics: of a supernet that was never trained these
+        change nothing.
 
         Parameters
         ----------
@@ -179,15 +177,10 @@ class CellSpace:
             )
         if model.training:
             raise ValueError(
-                "the supernet is in training mode, where candidates would share the statistics of "
-                "their batch; call model.eval() first"
+                "the supernet is in training mode, where every candidate would move its running "
+                "statistics; call model.eval() first"
             )
-        chosen = [[_named(every, cell, x) for cell in (g.normal, g.reduction)] for g in candidates]
-        mixtures = [
-            [torch.stack(shares) for shares in zip(*cells, strict=True)]
-            for cells in zip(*chosen, strict=True)
-        ]
-        return vmap(lambda mixture: model(x, mixture))(mixtures)
+        return torch.stack([model.part(genotype, x) for genotype in candidates])
 
     def _every_term(self) -> tuple[Node, ...]:
         """Cells of the supernet."""
@@ -208,11 +201,3 @@ class CellSpace:
         best, op = shares.view(-1, len(self.choices)).max(1)
         states = sorted(best.argsort(descending=True, stable=True)[:2].tolist())
         return tuple(Term(self.choices[int(op[state])], state) for state in states)
-
-
-def _named(every: tuple[Node, ...], cell: tuple[Node, ...], like: Tensor) -> list[Tensor]:
-    """For each node 1 at the terms that a cell has, and 0 at the others."""
-    return [
-        torch.tensor([float(term in node) for term in terms], dtype=like.dtype, device=like.device)
-        for terms, node in zip(every, cell, strict=True)
-    ]
