@@ -60,6 +60,17 @@ def test_every_competitor_keeps_as_many_weights(smoke, shared):
         assert 0.06 < smoke[arm]["density"] < 0.16
 
 
+def test_networks_are_tested_with_the_statistics_of_the_training_images(shared, trial):
+    network = recipe._found("darts", shared, trial).network
+    convolution, norm = network.stem
+    with torch.no_grad():
+        parts = [convolution(x) for x in shared.images.x.split(128)]
+    mean = torch.stack([part.mean((0, 2, 3)) for part in parts]).mean(0)
+    variance = torch.stack([part.var((0, 2, 3)) for part in parts]).mean(0)
+    torch.testing.assert_close(norm.running_mean, mean, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(norm.running_var, variance, rtol=1e-4, atol=1e-6)
+
+
 def test_macs_are_those_of_the_weights_left(shared, trial):
     evaluated = recipe._found("darts", shared, trial)
     rows = count_macs(evaluated.network, shared.images.x[:1], evaluated.masks)
