@@ -7,13 +7,15 @@ of torch's threads.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from _timing import interleaved, row
-from rarefy.weights import DSL, Masks, SparseEmbedding, random_mask
+from rarefy.weights import DSL, Gather, Masks, SparseEmbedding, random_mask
+from rarefy.weights.dense_gradients import DenseGradients
 
 ROWS, DIM = 1_000_000, 64
 LIMIT = 1.5
@@ -22,7 +24,7 @@ LIMIT = 1.5
 
 def rows() -> list[dict[str, Any]]:
     """Every comparison of sparse recommendation."""
-    return [*update_rows(), scoring_row(256), scoring_row(16)]
+    return [*update_rows(), gathering_row(), scoring_row(256), scoring_row(16)]
 
 
 def update_rows(entries: int = ROWS) -> list[dict[str, Any]]:
@@ -58,6 +60,26 @@ def update_rows(entries: int = ROWS) -> list[dict[str, Any]]:
         row("dsl.update", "full sorts, as released", quick, slow, goal=5.0),
         row("dsl.update.limit", "the card's limit", quick, LIMIT, goal=1.0),
     ]
+
+
+def gathering_row(entries: int = ROWS // 4) -> dict[str, Any]:
+    """What a step of an interval costs a table in gathering: a tenth of its rows, and all."""
+    g = torch.Generator().manual_seed(0)
+    pruned = ~random_mask((entries, DIM), entries * DIM // 5, generator=g)
+    gradient = torch.randn(entries, DIM, generator=g)
+
+    def step(rows: float) -> Callable[[], None]:
+        kept = DenseGradients(Gather("interval", rows=rows), {"table": gradient}, g)
+
+        def gather() -> None:
+            kept.add("table", gradient, pruned)
+            kept.end_step()
+            kept.clear()
+
+        return gather
+
+    sampled, whole = interleaved(step(0.1), step(1.0))
+    return row("dsl.gather.sampled", "gradients of all rows", sampled, whole, goal=4.0)
 
 
 def scoring_row(users: int, items: int = 100_000) -> dict[str, Any]:

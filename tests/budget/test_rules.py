@@ -141,6 +141,30 @@ def test_uniform_plus_keeps_the_first_convolution_and_a_fifth_of_the_last_linear
     assert counts["fc"] / size["fc"] == pytest.approx(counts["shortcut"] / 512, abs=0.01)
 
 
+@given(SHAPES, st.floats(0.02, 1))
+@settings(max_examples=100, deadline=None)
+def test_uniform_plus_is_the_papers_rule_worked_out_layer_by_layer(shapes, density):
+    """First convolution dense, last linear layer a fifth at least, an even share for the rest."""
+    size = sizes(shapes)
+    convolutions = [name for name, shape in shapes.items() if len(shape) > 2]
+    linears = [name for name, shape in shapes.items() if len(shape) == 2]
+    budget = round(density * sum(size.values()))
+    fixed = {name: size[name] for name in convolutions[:1]}
+    left = budget - sum(fixed.values())
+    rest = [name for name in size if name not in fixed]
+    even = left / max(sum(size[name] for name in rest), 1)
+    if linears and even < 0.2:
+        fixed[linears[-1]] = 0.2 * size[linears[-1]]
+        rest.remove(linears[-1])
+        even = (budget - sum(fixed.values())) / max(sum(size[name] for name in rest), 1)
+    assume(even * min([size[name] for name in rest], default=1) >= 1)
+    counts = UniformPlus()(shapes, density=density)
+    assert sum(counts.values()) == budget
+    for name in size:
+        wanted = fixed[name] if name in fixed else even * size[name]
+        assert abs(counts[name] - wanted) <= 1
+
+
 def test_kernel_plus_gives_the_classifier_its_own_density():
     counts = ErdosRenyiKernelPlus()(RESNET, density=0.2)
     assert counts["fc"] == 320

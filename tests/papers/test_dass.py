@@ -42,12 +42,33 @@ def test_an_arm_measured_alone_gives_the_same_numbers(smoke, trial):
             assert metric.startswith("clock") or again[metric] == value, (arm, metric)
 
 
+def test_the_search_takes_its_options(trial):
+    def searched(**how):
+        return recipe._search("dass", recipe.setup(trial, **how), trial, few=128, epochs=5)
+
+    plain, turns, ramp = searched(), searched(repeats=2), searched(ramp=True)
+    assert [line.phase for line in turns.history] == ["train", *["prune", "fine-tune"] * 2]
+    assert ramp.history[0].loss == plain.history[0].loss
+    assert ramp.history[1].alpha_loss != plain.history[1].alpha_loss
+
+
 def test_every_competitor_keeps_as_many_weights(smoke, shared):
     for arm in recipe.PAPER.arms[:-1]:
         assert smoke[arm]["nnz"] == shared.kept == 600
         assert smoke[arm]["mask_violations"] == 0
         # The width comes as near to the size as whole numbers allow.
         assert 0.06 < smoke[arm]["density"] < 0.16
+
+
+def test_networks_are_tested_with_the_statistics_of_the_training_images(shared, trial):
+    network = recipe._found("darts", shared, trial).network
+    convolution, norm = network.stem
+    with torch.no_grad():
+        parts = [convolution(x) for x in shared.images.x.split(128)]
+    mean = torch.stack([part.mean((0, 2, 3)) for part in parts]).mean(0)
+    variance = torch.stack([part.var((0, 2, 3)) for part in parts]).mean(0)
+    torch.testing.assert_close(norm.running_mean, mean, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(norm.running_var, variance, rtol=1e-4, atol=1e-6)
 
 
 def test_macs_are_those_of_the_weights_left(shared, trial):

@@ -49,10 +49,14 @@ def test_an_arm_measured_alone_gives_the_same_numbers(smoke, trial):
 
 
 def test_arms_that_are_built_differently_differ(smoke):
-    pairs = [("DSL", arm) for arm in ("fixed mask", "DSL, accumulated", "smaller dense", "dense")]
+    pairs = [
+        ("DSL", arm)
+        for arm in ("fixed mask", "DSL, accumulated", "smaller dense", "hashed", "dense")
+    ]
     pairs += [("DSL", arm) for arm in ("random growth", "random pruning", "constant ratio")]
     for one, other in pairs:
         assert smoke[one]["recall_20"] != smoke[other]["recall_20"], (one, other)
+    assert smoke["DSL, sampled"]["ndcg_20"] != smoke["DSL, accumulated"]["ndcg_20"]
     for arm in ("ratio 0.3", "ratio 0.7", "interval halved", "interval doubled"):
         assert smoke["DSL"]["ndcg_50"] != smoke[arm]["ndcg_50"], arm
 
@@ -65,14 +69,16 @@ def test_figure_draws_its_three_panels(smoke):
         for metric, value in metrics.items()
     )
     curves, parts, shifts = recipe.figure(measurements).axes
-    assert len(curves.lines) >= 8
-    assert len(parts.patches) == 11 and len(shifts.patches) == 6
+    assert len(curves.lines) >= 9
+    assert len(parts.patches) == 12 and len(shifts.patches) == 6
 
 
 def test_arms_of_a_seed_begin_alike_and_budgets_are_equal(shared, trial):
     fixed = training.run(shared, trial, density=0.2, rule=Static())
     moving = training.run(shared, trial, density=0.2, rule=DSL())
     assert sum(fixed.start.difference(moving.start).values()) == 0
+    hashed = training.run(shared, trial, hashed=0.2)
+    assert sum(p.numel() for p in hashed.model.parameters()) <= moving.masks.nnz
     assert fixed.masks.nnz == moving.masks.nnz == round(0.2 * moving.masks.numel)
     assert sum(fixed.start.difference(fixed.masks).values()) == 0
     assert sum(moving.start.difference(moving.masks).values()) > 0

@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from rarefy.weights import DARTS_OPS, CellSpace, Genotype, Term, build
+from rarefy.weights import (
+    DARTS_OPS,
+    CellSpace,
+    Genotype,
+    RandomSearch,
+    Term,
+    build,
+    gradient_norm_proxy,
+    snip_proxy,
+    synflow_proxy,
+)
 from rarefy.weights.cell_network import reductions
 from rarefy.weights.genotype import KNOWN_OPS
 
@@ -57,6 +67,87 @@ def test_a_found_network_is_the_supernet_with_one_hot_alpha(seed, generator, x):
         alphas.append(alpha)
     assert SPACE.derive(alphas) == genotype
     torch.testing.assert_close(found(x), supernet(x, SPACE.mixture(alphas)), atol=1e-5, rtol=0)
+
+
+@pytest.fixture
+def trained(generator, x):
+    """A supernet whose batch norms have seen data."""
+    supernet = SPACE.supernet(classes=5, in_channels=1, generator=generator)
+    shares = SPACE.mixture([torch.randn(SPACE.edges, len(SPACE.ops), generator=generator)] * 2)
+    with torch.no_grad():
+        for _ in range(3):
+            supernet(x, shares)
+    return supernet.eval()
+
+
+def found_within(supernet, genotype):
+    """The network of a genotype, with its share of a supernet's weights and statistics."""
+    found = build(
+        genotype,
+        channels=4,
+        cells=3,
+        classes=5,
+        in_channels=1,
+        affine=False,
+        generator=torch.Generator(),
+    ).eval()
+    for name, module in found.named_modules():
+        parts = name.split(".")
+        if "nodes" not in parts or len(parts) < 4:
+            continue
+        cell, i = found.cells[int(parts[1])], int(parts[3])
+        terms = (genotype.reduction if cell.halves else genotype.normal)[i]
+        every = supernet.genotype.normal[i]
+        node = supernet.cells[int(parts[1])].nodes[i]
+        if parts[-1] == "norm" and len(parts) == 5:
+            # The supernet's norm is one over its operations in order; so is the found one's.
+            places = [every.index(terms[t]) for t, _ in found.cells[int(parts[1])].nodes[i].normed]
+            rows = [[p for p, _ in node.normed].index(place) for place in places]
+            for key in ("running_mean", "running_var"):
+                of_all = getattr(node.norm, key).view(len(node.normed), -1)
+                getattr(module, key).copy_(of_all[rows].flatten())
+        elif len(parts) == 6:
+            module.load_state_dict(node.terms[every.index(terms[int(parts[5])])].state_dict())
+    outside = {key: value for key, value in supernet.state_dict().items() if ".nodes." not in key}
+    found.load_state_dict(found.state_dict() | outside)
+    return found
+
+
+def test_genotypes_within_a_supernet_are_networks_with_its_weights(trained, x):
+    genotypes = SPACE.sample(6, torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        outputs = SPACE.outputs(trained, genotypes, x)
+        for genotype, output in zip(genotypes, outputs, strict=True):
+            torch.testing.assert_close(
+                output, found_within(trained, genotype)(x), atol=1e-5, rtol=1e-4
+            )
+    assert (outputs[0] - outputs[1]).abs().max() > 1e-3
+
+
+def test_random_search_finds_the_best_genotype_and_leaves_the_supernet(trained, x):
+    y = torch.arange(len(x)) % 5
+    trained.train()
+    before = {key: value.clone() for key, value in trained.state_dict().items()}
+    search = RandomSearch(
+        SPACE, n_samples=7, batch_size=3, generator=torch.Generator().manual_seed(1)
+    ).fit(trained, x, y)
+    assert trained.training
+    assert all(value.equal(before[key]) for key, value in trained.state_dict().items())
+    trained.eval()
+    drawn = SPACE.sample(7, torch.Generator().manual_seed(1))
+    losses = [float(F.cross_entropy(found_within(trained, g)(x), y).detach()) for g in drawn]
+    torch.testing.assert_close(search.scores_, torch.tensor(losses), atol=1e-4, rtol=1e-4)
+    assert search.best_ == drawn[losses.index(min(losses))]
+
+
+@pytest.mark.parametrize("proxy", [synflow_proxy, snip_proxy, gradient_norm_proxy])
+def test_proxies_rank_genotypes(trained, x, proxy):
+    y = torch.arange(len(x)) % 5
+    genotypes = SPACE.sample(4, torch.Generator().manual_seed(1))
+    together = proxy(SPACE, trained, genotypes, x, y)
+    alone = torch.cat([proxy(SPACE, trained, [g], x, y) for g in genotypes])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    assert len(set(together.tolist())) == 4
 
 
 def test_a_node_is_the_sum_of_separately_normed_operations(generator, x):
@@ -169,6 +260,17 @@ def test_building_leaves_the_global_stream_alone(generator):
     torch.manual_seed(1)
     SPACE.supernet(classes=5, generator=generator)
     assert torch.equal(torch.rand(3), wanted)
+
+
+def test_outputs_want_the_spaces_own_supernet(generator, x):
+    genotypes = SPACE.sample(1, generator)
+    supernet = SPACE.supernet(classes=5, in_channels=1, generator=generator)
+    with pytest.raises(ValueError, match="the supernet is in training mode"):
+        SPACE.outputs(supernet, genotypes, x)
+    other = CellSpace(nodes=2, cells=3, channels=4)
+    for model in (nn.Linear(2, 2), other.supernet(classes=5, in_channels=1, generator=generator)):
+        with pytest.raises(ValueError, match="must be the supernet of this space"):
+            SPACE.outputs(model.eval(), genotypes, x)
 
 
 def test_bad_input(generator):

@@ -202,7 +202,7 @@ def test_language_methods_are_those_of_prune_lm(llama):
         (["rigl"], SPARSE, {"data": iter([1])}, "ends after one pass"),
         (["rigl"], SPARSE, {"data": []}, "data is empty"),
         (["rigl"], SPARSE, {"finetune_steps": 0}, "at least 1, got 0"),
-        (["rigl"], SPARSE, {"lr": 1e30}, "dense\\+finetune: the weights of"),
+        (["rigl"], SPARSE, {"lr": 1e30}, "dense\\+finetune: the loss is (nan|inf) after"),
         ([Method(max), Method(max, training="finetune"), Method(max)], [2.0], {}, "got 2.0"),
     ],
 )

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rarefy.weights import CellSpace, dass
+from rarefy.budget import Cubic
+from rarefy.weights import CellSpace, LearnedMask, dass, select
 from rarefy.weights.dass import _lengths, _Search
 
 SPACE = CellSpace(("none", "skip_connect", "max_pool_3x3", "conv_1x1"), 1, 2, 2)
@@ -123,11 +124,90 @@ def test_it_learns_and_prefers_what_helps():
     assert all(op == "conv_3x3" for op, _ in found.genotype.normal[0])
 
 
-@given(epochs=st.integers(3, 60), cut=st.tuples(*[st.floats(0.01, 1)] * 3))
-def test_phases_share_the_epochs(epochs, cut):
+@given(
+    repeats=st.integers(1, 4), extra=st.integers(0, 60), cut=st.tuples(*[st.floats(0.01, 1)] * 3)
+)
+def test_phases_share_the_epochs(repeats, extra, cut):
+    epochs = 1 + 2 * repeats + extra
     phases = tuple(part / sum(cut) for part in cut)
-    lengths = _lengths(epochs, phases)
-    assert sum(lengths.values()) == epochs and min(lengths.values()) >= 1
+    lengths = _lengths(epochs, phases, repeats)
+    assert [phase for phase, _ in lengths] == ["train", *["prune", "fine-tune"] * repeats]
+    assert sum(length for _, length in lengths) == epochs
+    for kind in ("prune", "fine-tune"):
+        turns = [length for phase, length in lengths if phase == kind]
+        assert min(turns) >= 1 and max(turns) <= min(turns) + 1
+
+
+def test_pruning_and_tuning_take_turns(images):
+    found = search(images, epochs=9, repeats=2, max_skips=1.0)
+    assert [line.phase for line in found.history] == [
+        *["train"] * 3,
+        *["prune", "fine-tune"],
+        *["prune", "prune", "fine-tune", "fine-tune"],
+    ]
+
+
+@pytest.mark.parametrize("operations", ["sparse", "dense"])
+def test_density_ramps_down_over_the_first_pruning(images, operations, monkeypatch):
+    nets = []
+    supernet = CellSpace.supernet
+
+    def kept(self, **how):
+        nets.append(supernet(self, **how))
+        return nets[-1]
+
+    monkeypatch.setattr(CellSpace, "supernet", kept)
+    ramp, kept_then = Cubic(0.2), []
+
+    def count(_):
+        parts = [m for m in nets[-1].modules() if isinstance(m, LearnedMask)]
+        kept_then.append(sum(int(part.mask.sum()) for part in parts))
+
+    search(
+        images,
+        density=ramp,
+        epochs=13,
+        phases=(1 / 13, 4 / 13, 8 / 13),
+        repeats=2,
+        operations=operations,
+        max_skips=1.0,
+        on_epoch=count,
+    )
+    total = sum(
+        w.numel()
+        for w in select(
+            supernet(SPACE, classes=3, in_channels=1, generator=torch.Generator())
+        ).values()
+    )
+    wanted = [round(ramp(p) * total) for p in (0.5, 1.0)]
+    # The second pruning, like all that comes behind the first, has the last density.
+    assert kept_then == [0, *wanted, *[wanted[-1]] * 10]
+
+
+def test_a_search_ends_where_skips_take_over(images, monkeypatch):
+    shares = iter([0.0, 1.0, 0.0, 0.5, 0.5, 1.0, 0.0])  # the first epoch trains
+    alphas = []
+
+    def skips(self):
+        alphas.append([alpha.detach().clone() for alpha in self.alphas])
+        return next(shares)
+
+    monkeypatch.setattr(_Search, "_skips", skips)
+    found = search(images, epochs=7, phases=(1 / 7, 3 / 7, 3 / 7))
+    # Noise at first (1.0) does not end it; what came behind a good epoch does.
+    assert len(found.history) == 6 and found.history[-1].skips == 1.0
+    assert all(map(torch.equal, found.alphas, alphas[4]))
+    assert not torch.equal(found.alphas[0], alphas[5][0])
+
+
+def test_skips_are_those_of_the_cell_with_more(images):
+    for cells, wanted in ((2, 1.0), (1, 0.5)):  # a network of one cell has no reduction
+        space = CellSpace(SPACE.ops, 1, cells, 2)
+        of_a = _Search(space, None, images, 6, 0.1, torch.Generator())
+        with torch.no_grad():
+            of_a.alphas[0][:] = torch.tensor([[0.0, 9, 0, 0], [0, 0, 0, 9]])
+            of_a.alphas[1][:] = torch.tensor([[0.0, 9, 0, 0]] * 2)
+        assert of_a._skips() == wanted
 
 
 @pytest.mark.parametrize(
@@ -135,7 +215,11 @@ def test_phases_share_the_epochs(epochs, cut):
     [
         ({"density": 0.0}, "density must be above 0 and at most 1, got 0.0"),
         ({"density": math.nan}, "density must be above 0"),
+        ({"density": Cubic(0.0)}, "density must be above 0 and at most 1, got 0.0"),
         ({"epochs": 2}, "epochs must be at least 3"),
+        ({"epochs": 6, "repeats": 3}, "epochs must be at least 7, one for each phase, got 6"),
+        ({"repeats": 0}, "repeats must be at least 1, got 0"),
+        ({"max_skips": 1.5}, "max_skips must be a share from 0 to 1, got 1.5"),
         ({"phases": (0.5, 0.5, 0.0)}, "phases must be three shares"),
         ({"operations": "masked"}, "operations must be 'sparse' or 'dense', got 'masked'"),
         ({"batch_size": 1}, "batch_size must be at least 2"),

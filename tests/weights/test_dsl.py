@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from rarefy.weights import DSL, DynamicMasks, Masks, random_mask, random_masks
+from rarefy.weights import DSL, DynamicMasks, Gather, Masks, random_mask, random_masks
+from rarefy.weights.dense_gradients import DenseGradients
 
 
 class Tables(nn.Module):
@@ -54,6 +55,8 @@ RULES = [
     DSL(prune="taylor", min_per_row=1, scope="group"),
     DSL(prune="set", min_per_row=2),
     DSL(prune="random", min_per_row=1),
+    DSL(grow="accumulated", sample=0.4),
+    DSL(grow="momentum", sample=0.4, scope="group"),
 ]
 
 
@@ -193,7 +196,7 @@ def test_growth_reads_the_gradients_it_says(grow):
             expected = sum(0.1 * 0.9 ** (3 - t) * gradient for t, gradient in enumerate(history))
         torch.testing.assert_close(seen[name], expected)
     if grow == "accumulated":
-        assert not held._gathered
+        assert not held._gradients.read()
 
 
 class _Reading:
@@ -221,6 +224,59 @@ def test_gradients_in_parts_are_one_gradient(grow):
         torch.testing.assert_close(seen[1][name], seen[0][name])
 
 
+@pytest.mark.parametrize("grow", ["gradient", "accumulated", "momentum"])
+def test_a_sample_of_rows_is_the_whole_with_the_other_rows_zero(grow):
+    """Beside a run that gathers all rows, from which the same rows are taken."""
+    seen, grown, sizes = {}, {}, []
+    for sample in (1.0, 0.25):
+        rule = DSL(drop=0.1, floor=0.1, grow=grow, sample=sample)
+        tables, adam, held = begin(rule, every=4)
+        for place, batch in enumerate(batches(8)):
+            if place in (3, 7) and sample < 1:
+                sizes.append({n: len(r) for n, r in held._gradients._rows.items()})
+                rows = {n: set(r.tolist()) for n, r in held._gradients._rows.items()}
+            if place == 3:
+                seen[sample] = {}
+                rule, held._rule = held._rule, _Reading(held._rule, seen[sample])
+                before = held.masks
+            step(tables, adam, batch)
+            if place == 3:
+                held._rule = rule
+                if sample < 1:
+                    grown = held.masks & ~before
+                    drawn = rows
+        if sample < 1:
+            assert any(rows[name] != drawn[name] for name in rows)
+    assert sizes == [{"user.weight": 3, "item.weight": 3}] * 2
+    for name, whole in seen[1.0].items():
+        wanted = torch.zeros_like(whole)
+        picked = sorted(drawn[name])
+        wanted[picked] = whole[picked]
+        torch.testing.assert_close(seen[0.25][name], wanted)
+        moved = math.ceil(0.1 * int(before[name].sum()))
+        enough = int((wanted.ne(0) & ~before[name]).sum()) >= moved
+        assert enough or grow == "gradient"
+        if enough:
+            assert set(grown[name].nonzero()[:, 0].tolist()) <= drawn[name]
+
+
+def test_a_running_mean_begins_anew_with_every_sample():
+    weight = torch.zeros(6, 2)
+    pruned = torch.ones_like(weight, dtype=torch.bool)
+    g = torch.Generator().manual_seed(0)
+    kept = DenseGradients(Gather("momentum", rows=0.5), {"w": weight}, g)
+    for interval in range(3):
+        rows = kept.state_dict()["rows"]["w"]
+        for value in (1.0, 2.0):
+            kept.add("w", torch.full((6, 2), value + interval), pruned)
+            kept.end_step()
+            kept.clear()
+        wanted = torch.zeros_like(weight)
+        wanted[rows] = 0.09 * (1 + interval) + 0.1 * (2 + interval)
+        torch.testing.assert_close(kept.read()["w"], wanted)
+        kept.end_interval()
+
+
 def test_rows_keep_what_pruning_spares():
     tables = Tables()
     g = torch.Generator().manual_seed(0)
@@ -242,8 +298,9 @@ def test_rows_keep_what_pruning_spares():
     assert least == {0: 0, 1: 1}
 
 
-def test_a_resumed_run_is_bit_identical():
-    rule = DSL(grow="accumulated")
+@pytest.mark.parametrize("sample", [1.0, 0.4])
+def test_a_resumed_run_is_bit_identical(sample):
+    rule = DSL(grow="accumulated", sample=sample)
     tables, adam, held = begin(rule)
     data = batches(24)
     for batch in data[:10]:
@@ -265,6 +322,14 @@ def test_bad_requests():
         DSL(drop=0.1, floor=0.2)
     with pytest.raises(ValueError, match="grow must be one of .*, got 'often'"):
         DSL(grow="often")
+    for sample in (0.0, 1.5, math.nan):
+        with pytest.raises(ValueError, match=r"sample must be in \(0, 1\], got"):
+            DSL(sample=sample)
+        with pytest.raises(ValueError, match="sampled share of rows must be in"):
+            Gather(rows=sample)
+    for how in ({"grow": "random"}, {"prune": "taylor"}):
+        with pytest.raises(ValueError, match="sample is for growth by gradients"):
+            DSL(sample=0.5, **how)
     with pytest.raises(ValueError, match="min_per_row must not be negative"):
         DSL(min_per_row=-1)
     table = nn.Embedding(4, 3, sparse=True)

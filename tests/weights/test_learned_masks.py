@@ -172,3 +172,22 @@ def test_bad_density(generator):
         LearnedMasks(net, density=1.5)
     with pytest.raises(TypeError, match="exactly one of density and sparsity"):
         prune_by_scores(net, [], loss)
+
+
+def test_resize_asks_the_rule_again_and_keeps_the_scores():
+    net = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4))
+    with LearnedMasks(net, density=1.0, rule=Uniform()) as held:
+        scores = [part.clone() for part in held.scores]
+        for frozen in (False, True):
+            for part in held.scores:
+                part.requires_grad_(not frozen)
+            for density in (0.5, 0.125, 0.75):
+                held.resize(density=density)
+                assert {n: int(m.sum()) for n, m in held.masks.items()} == {
+                    "0.weight": 64 * density,
+                    "1.weight": 32 * density,
+                }
+                assert int(net[0].weight.count_nonzero()) == 64 * density
+        assert all(map(torch.equal, held.scores, scores))
+        with pytest.raises(ValueError, match="density"):
+            held.resize(density=1.5)

@@ -81,6 +81,32 @@ def test_grasp_of_a_quadratic_in_closed_form(linear, batches):
     assert torch.allclose(found, (hg * w).float())
 
 
+class Attention(nn.Module):
+    """Torch's fused attention, or its formula."""
+
+    def __init__(self, fused):
+        super().__init__()
+        self.fused = fused
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 4)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        if self.fused:
+            mixed = nn.functional.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])
+            return self.out(mixed[:, 0])
+        return self.out((q @ k.mT / math.sqrt(8)).softmax(-1) @ v)
+
+
+def test_grasp_of_fused_attention_is_that_of_its_formula(generator):
+    fused, plain = Attention(True), Attention(False)
+    plain.load_state_dict(fused.state_dict())
+    x = torch.randn(3, 5, 8, generator=generator)
+    one, other = (grasp(m, [x], lambda net, x: net(x).square().mean()) for m in (fused, plain))
+    for name, scores in one.items():
+        torch.testing.assert_close(scores, other[name], rtol=1e-4, atol=1e-6)
+        assert scores.any()
+
+
 def test_gradient_scores_need_data(linear):
     with pytest.raises(ValueError, match="batches is empty"):
         snip(linear, [], squared_error)

@@ -19,6 +19,7 @@ from rarefy.weights import (
     random,
     random_masks,
     subnetwork,
+    synflow_proxy,
 )
 
 
@@ -146,6 +147,30 @@ def test_expected_best_against_every_subset(task):
         assert search.expected_best(t) == pytest.approx(sum(least) / len(least), abs=1e-6)
     with pytest.raises(ValueError, match="between 1 and 7, got 8"):
         search.expected_best(8)
+
+
+def test_expected_value_of_a_proxys_pick_against_every_subset(task):
+    model, X, y = task
+    space = NodeSpace((12, 8), node_sparsity=0.6)
+    search = RandomSearch(space, proxy=synflow_proxy, n_samples=7, generator=gen())
+    scores = search.fit(model, X, y).scores_.tolist()
+    trained = torch.rand(7, generator=gen())
+    for t in range(1, 8):
+        picks = [min(c, key=scores.__getitem__) for c in itertools.combinations(range(7), t)]
+        wanted = trained[picks].mean()
+        assert search.expected_best(t, values=trained) == pytest.approx(float(wanted), abs=1e-6)
+    with pytest.raises(ValueError, match=r"one a candidate, shape \(7,\), got \(6,\)"):
+        search.expected_best(2, values=trained[:6])
+
+
+def test_cut_networks_make_a_short_search_infinite(task):
+    model, X, y = task
+    search = RandomSearch(NodeSpace((12, 8), node_sparsity=0.6), n_samples=1200, generator=gen())
+    search.fit(model, X, y)
+    search.scores_[:600] = math.inf
+    # A search of 590 meets none but cut networks so seldom that the chance rounds to zero.
+    assert search.expected_best(590) == math.inf
+    assert search.expected_best(610) < math.inf
 
 
 def test_bad_requests(task):

@@ -22,6 +22,7 @@ from rarefy.weights import (
     nm_callback,
     random_masks,
     select,
+    static_callback,
 )
 
 STEPS, CUT = 20, 8
@@ -48,6 +49,8 @@ def generator():
 
 
 def moving(model, rule):
+    if rule is None:
+        return static_callback(random_masks(model, density=0.3, generator=generator()))
     if isinstance(rule, GradualMagnitude):
         masks = Masks.ones(select(model))
     else:
@@ -59,6 +62,7 @@ RULES = {
     "SET": SET(),
     "RigL": RigL(),
     "gradual": GradualMagnitude(Cubic(final=0.1, begin=0.1, end=0.75)),
+    "static": None,
 }
 
 
@@ -120,6 +124,20 @@ def test_a_resumed_stand_in_is_bit_identical(name):
     assert resumed.dynamic.taken == STEPS and resumed.dynamic.history == whole.dynamic.history
     for a, b in zip(model.parameters(), twin.parameters(), strict=True):
         assert a.equal(b)
+
+
+def test_static_masks_hold_from_the_first_step_to_the_last():
+    model, free = build(), build()
+    masks = random_masks(model, density=0.3, generator=generator())
+    callback = static_callback(masks)
+    LikeATrainer(model, callback).train()
+    assert sum(callback.dynamic.masks.difference(masks).values()) == 0
+    assert callback.dynamic.history == []
+    assert_zeros(model, masks)
+    # What is kept was trained, and the model is an ordinary one again.
+    kept = model.a.weight.detach()[masks["a.weight"]]
+    assert not kept.equal(free.a.weight.detach()[masks["a.weight"]])
+    assert not model.a.weight._post_accumulate_grad_hooks
 
 
 def test_a_checkpoint_without_masks_is_refused():

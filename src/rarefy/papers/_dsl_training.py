@@ -25,7 +25,15 @@ from rarefy.data import (
     read_interactions,
     split_interactions,
 )
-from rarefy.models import MF, ItemKNN, LightGCN, MultVAE, NeuMF, evaluate_ranking
+from rarefy.models import (
+    MF,
+    ItemKNN,
+    LightGCN,
+    MultVAE,
+    NeuMF,
+    evaluate_ranking,
+    hash_tables_,
+)
 from rarefy.models.train_recommender import train_recommender
 from rarefy.papers._recipe import Trial
 from rarefy.weights import (
@@ -118,6 +126,7 @@ def run(
     masks: Masks | None = None,
     every: int | None = None,
     dim: int | None = None,
+    hashed: float | None = None,
 ) -> Outcome:
     """Train a model and rank with it.
 
@@ -137,8 +146,12 @@ def run(
         Steps between updates; :func:`every` steps by default.
     dim : int, optional
         Columns of the tables; the model's own by default.
+    hashed : float, optional
+        Share of the parameters of quotient-remainder tables, in place of the model's own.
     """
     model, of_masks, of_batches = begin(parts, trial, host=host, dim=dim)
+    if hashed is not None:
+        hash_tables_(model, density=hashed, generator=of_masks)
     adam = torch.optim.Adam(model.parameters(), lr=HOSTS[host].rate, fused=True)
     if rule is None:
         masks = Masks({})

@@ -81,6 +81,8 @@ class Shared:
     size: int
     density: float
     search_density: float
+    repeats: int
+    ramp: bool
 
     @property
     def kept(self) -> int:
@@ -95,6 +97,8 @@ def setup(
     search_density: float = 0.3,
     size: int = 6000,
     channels: int = 4,
+    repeats: int = 1,
+    ramp: bool = False,
     images: Path | None = None,
 ) -> Shared:
     """Split the images.
@@ -109,6 +113,10 @@ def setup(
         Weights of an evaluated network before pruning, about; after it, exactly density times this.
     channels : int
         Of the supernet.
+    repeats : int
+        How often pruning and fine-tuning take turns in the search.
+    ramp : bool
+        Bring the search density down by a cubic over the epochs of the first pruning.
     images : Path, optional
         An .npz file with x, y, test_x and test_y, the images as (n, channels, height, width);
         scikit-learn's digits by default.
@@ -133,6 +141,8 @@ def setup(
         size,
         density,
         search_density,
+        repeats,
+        ramp,
     )
 
 
@@ -186,18 +196,21 @@ def _search(
     after: Callable[[Epoch], object] | None = None,
 ) -> CellSearch:
     """Search on the first ``few`` images."""
+    from rarefy.budget import Cubic
     from rarefy.weights import dass
 
     operations, objective = SEARCHES[arm]
+    target = shared.search_density
     return dass(
         shared.space,
         shared.images.x[:few].to(trial.device),
         shared.images.y[:few].to(trial.device),
-        density=shared.search_density,
+        density=Cubic(target) if shared.ramp else target,
         operations=operations,
         objective=objective,
         epochs=epochs,
         phases=(0.3, 0.3, 0.4),
+        repeats=shared.repeats,
         lr=0.05,
         score_lr=0.02,
         alpha_lr=6e-3,

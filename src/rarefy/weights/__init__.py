@@ -16,7 +16,10 @@ After training      ``calibrate``      :class:`LayerStats`, :func:`walk_blocks`
 In training         ``finetune``       :func:`finetune` with masks held
                     ``low_rank``       :func:`low_rank`: LoRA, within the mask
                     ``imp``            :func:`iterative_magnitude`: lottery tickets
+                    ``sparse_mlp``     ``SparseMLPClassifier``, for scikit-learn; import it there
                     ``dynamic``        :class:`DynamicMasks`: SET, RigL, gradual magnitude
+                    ``dynamic_callback``  :func:`dynamic_callback`, :func:`static_callback`
+                    ``dense_gradients``  :class:`Gather`: which gradients a rule grows by
                     ``dsl``            :class:`DSL`: embedding tables, the budget kept
                     ``nm_training``    :class:`NMTraining`: N:M from scratch
                     ``nm_rules``       :class:`MdGf`, :class:`SdGf`: masks that harden
@@ -71,6 +74,7 @@ from rarefy.weights.conv_plan import LayerChoice
 from rarefy.weights.convnet import SparseConv1x1, SparseConvNet, sparsify_for_inference
 from rarefy.weights.curve import Knee, SparsityCurve, sparsity_curve
 from rarefy.weights.dass import CellSearch, Epoch, dass
+from rarefy.weights.dense_gradients import Gather
 from rarefy.weights.diagnosis import (
     LESSONS,
     Ablation,
@@ -119,7 +123,7 @@ from rarefy.weights.dynamic import (
     Update,
     drop_and_grow,
 )
-from rarefy.weights.dynamic_callback import dynamic_callback
+from rarefy.weights.dynamic_callback import dynamic_callback, static_callback
 from rarefy.weights.export import (
     load_sparse,
     load_sparse_masks,
@@ -222,6 +226,7 @@ __all__ = [
     "Finding",
     "Flow",
     "FlowRule",
+    "Gather",
     "Genotype",
     "GradientFlow",
     "GradientRecord",
@@ -370,6 +375,7 @@ __all__ = [
     "sparsity_metadata",
     "speedup",
     "sr_ste",
+    "static_callback",
     "storage",
     "strip_state_dict",
     "subnetwork",

@@ -145,6 +145,30 @@ class CellNetwork(nn.Module):
             before, last = last, cell(before, last, shares)
         return self.head(last.mean((2, 3)))
 
+    def part(self, genotype: Genotype, x: Tensor) -> Tensor:
+        """Compute logits of a network of some of this one's terms, with its weights.
+
+        Parameters
+        ----------
+        genotype : Genotype
+            Its terms are among this network's own. Only these run, each normed by the running
+            statistics of its own: in evaluation mode, as other terms do not take part.
+        x : Tensor (n, c, h, w)
+
+        Returns
+        -------
+        Tensor (n, classes)
+        """
+        before = last = self.stem(x)
+        for cell in self.cells:
+            assert isinstance(cell, _Cell)
+            own, chosen = (
+                g.reduction if cell.halves else g.normal for g in (self.genotype, genotype)
+            )
+            places = [[o.index(term) for term in c] for o, c in zip(own, chosen, strict=True)]
+            before, last = last, cell(before, last, None, places)
+        return self.head(last.mean((2, 3)))
+
 
 class _Cell(nn.Module):
     def __init__(
@@ -168,11 +192,22 @@ class _Cell(nn.Module):
         )
         self.nodes = nn.ModuleList(_Node(node, channels, halves, affine) for node in nodes)
 
-    def forward(self, before: Tensor, last: Tensor, shares: Sequence[Tensor] | None) -> Tensor:
+    def forward(
+        self,
+        before: Tensor,
+        last: Tensor,
+        shares: Sequence[Tensor] | None,
+        places: Sequence[Sequence[int]] | None = None,
+    ) -> Tensor:
         stride = 2 if self.halves else 1
         states = [_State(self.before(before), stride), _State(self.last(last), stride)]
         for i, node in enumerate(self.nodes):
-            states.append(_State(node(states, None if shares is None else shares[i]), 1))
+            assert isinstance(node, _Node)
+            if places is None:
+                x = node(states, None if shares is None else shares[i])
+            else:
+                x = node.part(states, places[i])
+            states.append(_State(x, 1))
         return torch.cat([state.x for state in states[2:]], 1)
 
 
@@ -233,6 +268,25 @@ class _Node(nn.Module):
             total = x if total is None else total + x
         assert total is not None  # a node has a term
         return total
+
+    def part(self, states: Sequence[_State], places: Sequence[int]) -> Tensor:
+        """The sum of some of the terms, each under its own part of the norm."""
+        kept = [states[j].x for place, j in self.passed if place in places]
+        for rank, (place, j) in enumerate(self.normed):
+            if place in places:
+                part = slice(rank * self.channels, (rank + 1) * self.channels)
+                weight, bias, mean, variance = (
+                    None if tensor is None else tensor[part]
+                    for tensor in (
+                        self.norm.weight,
+                        self.norm.bias,
+                        self.norm.running_mean,
+                        self.norm.running_var,
+                    )
+                )
+                y = self.terms[place](states[j])
+                kept.append(F.batch_norm(y, mean, variance, weight, bias, eps=self.norm.eps))
+        return torch.stack(kept).sum(0)
 
 
 class _Pool(nn.Module):

@@ -1,5 +1,8 @@
 """The space of cells that differentiable and random search move in.
 
+It draws genotypes, and it runs them within one supernet, whose weights they share: each runs the
+terms that it names, and no others. That makes it a :class:`rarefy.weights.SearchSpace`.
+
 Source: the search space of Liu et al. 2019, "DARTS" (ICLR, arXiv 1806.09055), and its public code.
 """
 
@@ -9,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rarefy.weights.cell_network import CellNetwork, build
 from rarefy.weights.genotype import (
@@ -78,10 +81,7 @@ class CellSpace:
         generator : torch.Generator
             Of the weights.
         """
-        cell = tuple(
-            tuple(Term(op, j) for j in range(i + 2) for op in self.choices)
-            for i in range(self.nodes)
-        )
+        cell = self._every_term()
         return build(
             Genotype(cell, cell),
             channels=self.channels,
@@ -135,6 +135,59 @@ class CellSpace:
             Genotype(*(tuple(node(i) for i in range(self.nodes)) for _ in range(2)))
             for _ in range(n)
         ]
+
+    def outputs(self, model: nn.Module, candidates: Sequence[Genotype], x: Tensor) -> Tensor:
+        """Run genotypes within one supernet, one after the other.
+
+        Batch norms go by their running statistics: of a supernet that was never trained these
+        change nothing.
+
+        Parameters
+        ----------
+        model : CellNetwork
+            The supernet of this space, in evaluation mode.
+        candidates : sequence of Genotype
+        x : Tensor (n, c, h, w)
+
+        Returns
+        -------
+        Tensor (b, n, classes)
+
+        Raises
+        ------
+        ValueError
+            If the model is not this space's supernet, or is in training mode.
+
+        Examples
+        --------
+        >>> from rarefy.weights import RandomSearch
+        >>> g = torch.Generator().manual_seed(0)
+        >>> space = CellSpace(nodes=2, cells=2, channels=4)
+        >>> supernet = space.supernet(classes=3, in_channels=1, generator=g)
+        >>> x, y = torch.randn(12, 1, 8, 8, generator=g), torch.arange(12) % 3
+        >>> search = RandomSearch(space, n_samples=8, generator=g).fit(supernet, x, y)
+        >>> type(search.best_).__name__, len(search.scores_)
+        ('Genotype', 8)
+        """
+        every = self._every_term()
+        if not isinstance(model, CellNetwork) or model.genotype != Genotype(every, every):
+            raise ValueError(
+                "the model must be the supernet of this space, as CellSpace.supernet builds it, "
+                f"got {type(model).__name__}"
+            )
+        if model.training:
+            raise ValueError(
+                "the supernet is in training mode, where every candidate would move its running "
+                "statistics; call model.eval() first"
+            )
+        return torch.stack([model.part(genotype, x) for genotype in candidates])
+
+    def _every_term(self) -> tuple[Node, ...]:
+        """Cells of the supernet."""
+        return tuple(
+            tuple(Term(op, j) for j in range(i + 2) for op in self.choices)
+            for i in range(self.nodes)
+        )
 
     def _shares(self, alpha: Tensor) -> list[Tensor]:
         """Of the terms of each node, states in order and operations in order within them."""

@@ -6,8 +6,9 @@
           W* = argmin_W L_A(W, m*, alpha)           fine-tune what is left, masks frozen
 
 approximated in one run: the three steps are three phases, and in the last two every batch of A
-(half of the data: weights or scores) is preceded by one of B (the other half: alpha). To first
-order alpha takes W and S as they are; *unrolled*, it looks a step of rate xi ahead, by differences:
+(half of the data: weights or scores) is preceded by one of B (the other half: alpha). These two can
+take turns, and the density can ramp down over the first pruning. To first order alpha takes W and S
+as they are; *unrolled*, it looks a step of rate xi ahead, by differences:
 
     w' = w - xi dL_A/dw,    dL_B(w')/dalpha - xi (dL_A(w+)/dalpha - dL_A(w-)/dalpha) / (2 eps),
     w+- = w +- eps dL_B(w')/dw',    eps = 0.01 / ||dL_B(w')/dw'||
@@ -19,7 +20,8 @@ Source: Mousavi et al. 2022, "DASS: Differentiable Architecture Search for Spars
 (arXiv 2207.06968); Liu et al. 2019, "DARTS", for all that is not sparse.
 
 Departures: the authors' code could not be found; phase lengths, the scores' rate and their
-gradient are a reconstruction. Phases two and three run once; the step ahead is plain descent.
+gradient are a reconstruction. The step ahead is plain descent. The search stops where skip
+connections take a cell over, the failure that DARTS is known for.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class Epoch(NamedTuple):
     """One line of a search's history.
 
     ``loss`` is on A and ``alpha_loss`` on B, NaN where alpha takes no step; ``skips`` is the share
-    of skip connections in the genotype so far, whose rise is how such searches usually fail.
+    of skip connections in the genotype so far, in that of its two cells which has more of them.
     """
 
     phase: Phase
@@ -85,12 +87,14 @@ def dass(
     x: Tensor,
     y: Tensor,
     *,
-    density: float = 0.1,
+    density: float | Callable[[float], float] = 0.1,
     rule: Callable[..., dict[str, int]] = ErdosRenyiKernel(),  # noqa: B008 - a frozen constant
     operations: Kind = "sparse",
     objective: Kind = "sparse",
     epochs: int = 50,
     phases: tuple[float, float, float] = (0.3, 0.2, 0.5),
+    repeats: int = 1,
+    max_skips: float = 0.5,
     batch_size: int = 64,
     lr: float = 0.025,
     score_lr: float = 0.1,
@@ -108,8 +112,9 @@ def dass(
         The search runs on its device.
     y : Tensor (n,)
         Labels 0 to classes - 1.
-    density : float in (0, 1], default 0.1
-        Of the supernet from the second phase on.
+    density : float in (0, 1] or schedule, default 0.1
+        Of the supernet from the second phase on. A schedule of :mod:`rarefy.budget`, such as
+        ``Cubic(0.1)``, brings it down over the epochs of the first pruning.
     rule : allocation rule, default ``ErdosRenyiKernel()``
     operations : {"sparse", "dense"}, default "sparse"
         Whether scores are learned and weights fine-tuned under their masks, or weights are trained
@@ -121,6 +126,11 @@ def dass(
         Passes over half of the data, all phases together.
     phases : three floats, default (0.3, 0.2, 0.5)
         Shares of training, pruning and fine-tuning.
+    repeats : int, default 1
+        How often pruning and fine-tuning take turns within these shares.
+    max_skips : float, default 0.5
+        The search ends, with alpha as it was an epoch before, once a larger share of a cell is skip
+        connections; 1 lets it go on.
     batch_size : int, default 64
     lr : float, default 0.025
         Of SGD on the weights; a half cosine down to a 25th over the epochs that train them.
@@ -155,15 +165,18 @@ def dass(
     ['train', 'prune', 'fine-tune']
     """
     _check_images(space, x, y)
-    lengths = _lengths(epochs, phases)
-    if not 0 < density <= 1:  # also true for NaN
-        raise ValueError(f"density must be above 0 and at most 1, got {density}")
+    schedule = density if callable(density) else lambda _: density
+    if not 0 < schedule(1.0) <= 1:  # also true for NaN
+        raise ValueError(f"density must be above 0 and at most 1, got {schedule(1.0)}")
+    if not 0 <= max_skips <= 1:
+        raise ValueError(f"max_skips must be a share from 0 to 1, got {max_skips}")
+    lengths = _lengths(epochs, phases, repeats)
     for name, kind in (("operations", operations), ("objective", objective)):
         if kind not in ("sparse", "dense"):
             raise ValueError(f"{name} must be 'sparse' or 'dense', got {kind!r}")
     if batch_size < 2:
         raise ValueError(f"batch_size must be at least 2, as batch norms ask, got {batch_size}")
-    masked = density < 1 and "sparse" in (operations, objective)
+    masked = schedule(1.0) < 1 and "sparse" in (operations, objective)
     learned = masked and operations == "sparse"
     net = space.supernet(classes=int(y.max()) + 1, in_channels=x.shape[1], generator=generator).to(
         x.device
@@ -171,7 +184,7 @@ def dass(
     search = _Search(space, net.train(), (x, y), batch_size, alpha_lr, generator)
     weights = list(net.parameters())
     sgd = SGD(weights, lr=lr, momentum=0.9, weight_decay=3e-4, fused=True)
-    trained = epochs - learned * lengths["prune"]
+    trained = epochs - learned * sum(length for phase, length in lengths if phase == "prune")
     falling = CosineAnnealingLR(sgd, max(trained, 1), eta_min=lr / 25)
 
     def train_weights(loss: Tensor) -> None:
@@ -181,24 +194,31 @@ def dass(
         nn.utils.clip_grad_norm_(weights, _CLIP)
         sgd.step()
 
-    history = []
-    for phase, length in lengths.items():
+    train_scores: Callable[[Tensor], None] = train_weights
+    history: list[Epoch] = []
+    found: list[Tensor] | None = None
+    for place, (phase, length) in enumerate(lengths):
         prunes = learned and phase == "prune"
-        step: Callable[[Tensor], None] = train_weights
-        if phase == "prune" and masked:
-            search.held = LearnedMasks(net, density=density, rule=rule)
+        first = masked and place == 1
+        if first:
+            search.held = LearnedMasks(net, density=schedule(1.0), rule=rule)
             search.on_a, search.on_b = operations == "sparse", objective == "sparse"
-            if prunes:
-                step = _score_step(search.held, score_lr)
+            train_scores = _score_step(search.held, score_lr)
         if search.held is not None:
             for scores in search.held.scores:
                 scores.requires_grad_(prunes)
         inner = search.held.scores if prunes and search.held is not None else weights
-        for _ in range(length):
+        for done in range(1, length + 1):
+            if search.held is not None and first:
+                search.held.resize(density=schedule(done / length))
             if search.held is not None and not learned:
                 search.held.reset()
             rate = score_lr if prunes else float(sgd.param_groups[0]["lr"])
-            line = search.epoch(phase, step, ahead=(inner, rate) if unrolled else None)
+            line = search.epoch(
+                phase,
+                train_scores if prunes else train_weights,
+                ahead=(inner, rate) if unrolled else None,
+            )
             if not prunes:
                 falling.step()
             history.append(line)
@@ -209,7 +229,18 @@ def dass(
                 )
             if on_epoch is not None:
                 on_epoch(line)
-    normal, reduction = (alpha.detach() for alpha in search.alphas)
+            if phase == "train":
+                continue
+            # Alpha begins as noise: it can only fall back once it was something else.
+            if line.skips > max_skips and found is not None:
+                return _result(space, found, history)
+            if line.skips <= max_skips:
+                found = [alpha.detach().clone() for alpha in search.alphas]
+    return _result(space, search.alphas, history)
+
+
+def _result(space: CellSpace, alphas: Sequence[Tensor], history: list[Epoch]) -> CellSearch:
+    normal, reduction = (alpha.detach() for alpha in alphas)
     return CellSearch(space.derive((normal, reduction)), (normal, reduction), history)
 
 
@@ -268,16 +299,19 @@ class _Search:
             loss = self._loss(x, y, fixed, self.on_a)
             step(loss)
             losses.append(loss.detach())
-        genotype = self.space.derive(self.alphas)
-        terms = [
-            op for cell in (genotype.normal, genotype.reduction) for node in cell for op, _ in node
-        ]
         return Epoch(
             phase,
             float(torch.stack(losses).mean()),
             float(torch.stack(alpha_losses).mean()) if alpha_losses else math.nan,
-            terms.count(SKIP) / len(terms),
+            self._skips(),
         )
+
+    def _skips(self) -> float:
+        genotype = self.space.derive(self.alphas)
+        # Without a reduction cell, alpha of one stays noise.
+        cells = [genotype.normal, genotype.reduction][: 1 + bool(reductions(self.space.cells))]
+        ops = [[op for node in cell for op, _ in node] for cell in cells]
+        return max(one.count(SKIP) / len(one) for one in ops)
 
     def _look_ahead(
         self,
@@ -342,15 +376,27 @@ def _score_step(held: LearnedMasks, lr: float) -> Callable[[Tensor], None]:
     return lambda loss: step_scores(held, sgd, loss, clip=_CLIP)
 
 
-def _lengths(epochs: int, phases: tuple[float, float, float]) -> dict[Phase, int]:
-    """Epochs of each phase, none of them empty."""
-    if epochs < 3:
-        raise ValueError(f"epochs must be at least 3, one for each phase, got {epochs}")
+def _lengths(
+    epochs: int, phases: tuple[float, float, float], repeats: int
+) -> list[tuple[Phase, int]]:
+    """Epochs of each phase in turn, none of them empty."""
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    if epochs < 1 + 2 * repeats:
+        raise ValueError(
+            f"epochs must be at least {1 + 2 * repeats}, one for each phase, got {epochs}"
+        )
     if len(phases) != 3 or min(phases) <= 0 or not math.isclose(sum(phases), 1, rel_tol=1e-6):
         raise ValueError(f"phases must be three shares above 0 that add up to 1, got {phases}")
-    train = min(max(1, round(phases[0] * epochs)), epochs - 2)
-    prune = min(max(1, round(phases[1] * epochs)), epochs - train - 1)
-    return {"train": train, "prune": prune, "fine-tune": epochs - train - prune}
+    train = min(max(1, round(phases[0] * epochs)), epochs - 2 * repeats)
+    prune = min(max(repeats, round(phases[1] * epochs)), epochs - train - repeats)
+    lengths: list[tuple[Phase, int]] = [("train", train)]
+    for turn in range(repeats):
+        # Whole epochs as even as they come: the ends of equal parts, rounded down.
+        ends = [(turn + i) * prune // repeats for i in (0, 1)]
+        others = [(turn + i) * (epochs - train - prune) // repeats for i in (0, 1)]
+        lengths += [("prune", ends[1] - ends[0]), ("fine-tune", others[1] - others[0])]
+    return lengths
 
 
 def _check_images(space: CellSpace, x: Tensor, y: Tensor) -> None:

@@ -10,10 +10,10 @@ one that is new starts at zero. The budget never changes, and the end of trainin
 it) is where the masks come to rest.
 
 Source: Wang et al. 2024 (arXiv 2402.02855), section 3, and its released settings; growth by the
-gradients of the whole interval from SparseRec (2024). Departures: the last step moves nothing, as
-what it grew could not learn; ``momentum`` is a running mean of dense gradients without Adam's
-second moment, as pruned entries have no optimizer state here; ``scope="group"`` and
-``min_per_row`` are ours.
+gradients of the whole interval, and of sampled rows, from SparseRec (2024). Departures: the last
+step moves nothing, as what it grew could not learn; ``momentum`` is a running mean of dense
+gradients without Adam's second moment, as pruned entries have no optimizer state here;
+``scope="group"`` and ``min_per_row`` are ours.
 """
 
 from __future__ import annotations
@@ -28,11 +28,19 @@ from torch import Tensor
 
 from rarefy.budget import Cosine
 from rarefy.operators import TopK
+from rarefy.weights.dense_gradients import Gather
 from rarefy.weights.from_scores import largest
 from rarefy.weights.masks import Masks
 
 Prune = Literal["magnitude", "set", "taylor", "random"]
 Grow = Literal["gradient", "accumulated", "momentum", "random"]
+
+
+_OVER: dict[str, Literal["step", "interval", "momentum"]] = {
+    "gradient": "step",
+    "accumulated": "interval",
+    "momentum": "momentum",
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,10 @@ class DSL:
     min_per_row : int, default 0
         Entries of each row that pruning spares, its most important; a row without any scores
         everything alike.
+    sample : float in (0, 1], default 1.0
+        Share of each table's rows, drawn anew behind every update, of which gradients are gathered,
+        in as much less time and memory; only these rows can grow. Not for choices by chance, nor
+        for Taylor's, which reads every row.
 
     Raises
     ------
@@ -88,6 +100,7 @@ class DSL:
     grow: Grow = "gradient"
     scope: Literal["tensor", "group"] = "tensor"
     min_per_row: int = 0
+    sample: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.floor <= self.drop <= 1:
@@ -104,15 +117,20 @@ class DSL:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
         if self.min_per_row < 0:
             raise ValueError(f"min_per_row must not be negative, got {self.min_per_row}")
+        if not 0 < self.sample <= 1:  # also true for NaN
+            raise ValueError(f"sample must be in (0, 1], got {self.sample}")
+        if self.sample < 1 and (self.grow == "random" or self.prune == "taylor"):
+            raise ValueError(
+                f"sample is for growth by gradients: with grow={self.grow!r} and "
+                f"prune={self.prune!r} it must be 1, got {self.sample}"
+            )
 
     @property
-    def by_gradient(self) -> bool | Literal["interval", "momentum"]:
+    def by_gradient(self) -> bool | Gather:
         """Which gradients :class:`DynamicMasks` gathers."""
-        if self.grow == "accumulated":
-            return "interval"
-        if self.grow == "momentum":
-            return "momentum"
-        return self.grow == "gradient" or self.prune == "taylor"
+        if self.grow == "random":
+            return self.prune == "taylor"
+        return Gather(_OVER[self.grow], rows=self.sample)
 
     def __call__(
         self,

@@ -207,12 +207,14 @@ def random_swaps(
 
 
 def check_mask(weight: Tensor, mask: Tensor) -> None:
-    """Refuse a mask that is not boolean or not of the weight's shape."""
+    """Refuse a mask that is not boolean or not of the weight's shape, and a weight with NaN."""
     if mask.shape != weight.shape or mask.dtype != torch.bool:
         raise ValueError(
             f"mask must be boolean of the weight's shape {tuple(weight.shape)}, "
             f"got {mask.dtype} of {tuple(mask.shape)}"
         )
+    if bool(weight.isnan().any()):
+        raise ValueError("weight holds NaN: no weight of its rows can be ranked")
 
 
 def _swap_in_groups(new: Tensor, order: Tensor, swaps: list[int], m: int) -> None:

@@ -31,7 +31,8 @@ from rarefy.budget import Cosine
 from rarefy.operators import TopK
 from rarefy.weights.attach import refuse_tied
 from rarefy.weights.blocks import block_mask
-from rarefy.weights.from_scores import mask_from_scores
+from rarefy.weights.dense_gradients import DenseGradients, Gather
+from rarefy.weights.from_scores import check_density, mask_from_scores
 from rarefy.weights.masks import Masks
 from rarefy.weights.scores import magnitude
 
@@ -40,11 +41,10 @@ class Rule(Protocol):
     """How masks change at an update; ``gradients`` are dense, and empty unless asked for."""
 
     @property
-    def by_gradient(self) -> bool | Literal["interval", "momentum"]:
+    def by_gradient(self) -> bool | Gather:
         """Whether the rule reads gradients, those of pruned weights too.
 
-        ``True`` gives those of the update's own step; ``"interval"`` the magnitudes of all steps
-        since the last update, summed; ``"momentum"`` a running mean, nine tenths of it the past.
+        ``True`` gives those of the update's own step; a :class:`Gather` says more.
         """
 
     def __call__(
@@ -173,7 +173,7 @@ class GradualMagnitude:
         self, weights: Mapping[str, Tensor], masks: Masks, *, progress: float, **_: Any
     ) -> Masks:
         """Keep the largest of what is left."""
-        density = self.schedule(progress)
+        density = check_density(density=self.schedule(progress))
         if round(density * masks.numel) >= masks.nnz:
             return masks
         scores = magnitude(weights, within=masks)
@@ -308,8 +308,7 @@ class DynamicMasks:
         self._rule, self._steps, self._every, self._generator = rule, steps, every, generator
         self._on_update = on_update
         self._refuse_sparse_gradients()
-        self._dense: dict[str, Tensor] = {}
-        self._gathered: dict[str, Tensor] = {}
+        self._gradients = DenseGradients(rule.by_gradient, self._weights, generator)
         self._ever = Masks({name: torch.zeros_like(mask) for name, mask in masks.items()})
         self.taken = 0
         self.history: list[Update] = []
@@ -328,7 +327,7 @@ class DynamicMasks:
             "generator": self._generator.get_state(),
             "history": [tuple(update) for update in self.history],
             "ever": {name: mask.clone() for name, mask in self._ever.items()},
-            "gathered": {name: gradient.clone() for name, gradient in self._gathered.items()},
+            "gradients": self._gradients.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -340,7 +339,7 @@ class DynamicMasks:
         self._generator.set_state(state["generator"])
         self.history = [Update(*update) for update in state["history"]]
         self._ever = Masks(state["ever"])
-        self._gathered = dict(state["gathered"])
+        self._gradients.load_state_dict(state["gradients"])
 
     def ever_active(self) -> float:
         """Share of the masked weights that were kept at some time."""
@@ -371,12 +370,8 @@ class DynamicMasks:
     def _mask_gradient(self, name: str, parameter: Tensor) -> None:
         gradient, pruned = parameter.grad, self._pruned[name]
         assert gradient is not None  # torch calls this hook behind an accumulation only
-        if self._rule.by_gradient and (self._gathers or self._due(self.taken + 1)):
-            # The gradient of this pass on top of those before it, which were masked in place.
-            before = self._dense.get(name)
-            self._dense[name] = (
-                gradient.clone() if before is None else before.masked_fill(~pruned, 0) + gradient
-            )
+        if self._gradients.wants(self._due(self.taken + 1)):
+            self._gradients.add(name, gradient, pruned)
         gradient.masked_fill_(pruned, 0)
 
     @torch.no_grad()
@@ -386,10 +381,9 @@ class DynamicMasks:
         # not where an update mixes positions.
         for name, weight in self._weights.items():
             weight.masked_fill_(self._pruned[name], 0)
-        if self._gathers:
-            self._gather()
+        self._gradients.end_step()
         if self._due(self.taken):
-            gradients = self._gathered if self._gathers else self._dense
+            gradients = self._gradients.read()
             self._refuse_nan(gradients)
             before = self.masks
             self._put(
@@ -405,23 +399,8 @@ class DynamicMasks:
                 self.history.append(Update(self.taken, self.masks.density(), dropped))
                 if self._on_update is not None:
                     self._on_update(self.taken, self.masks)
-            if self._rule.by_gradient == "interval":
-                self._gathered.clear()
-        self._dense.clear()
-
-    @property
-    def _gathers(self) -> bool:
-        return self._rule.by_gradient in ("interval", "momentum")
-
-    def _gather(self) -> None:
-        """Add this step's dense gradients to those that the rule wants from many steps."""
-        for name, gradient in self._dense.items():
-            past = self._gathered.get(name, torch.zeros_like(gradient))
-            self._gathered[name] = (
-                past + gradient.abs()
-                if self._rule.by_gradient == "interval"
-                else past.lerp(gradient, 0.1)
-            )
+            self._gradients.end_interval()
+        self._gradients.clear()
 
     def _refuse_sparse_gradients(self) -> None:
         modules = dict(self._model.named_modules())

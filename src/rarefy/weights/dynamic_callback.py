@@ -1,4 +1,4 @@
-"""Masks that move, under the transformers ``Trainer``: :class:`DynamicMasks` as a callback."""
+"""Masks under the transformers ``Trainer``, moving or not: :class:`DynamicMasks` as a callback."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rarefy.weights.dynamic import DynamicMasks, Rule
+from rarefy.weights.dynamic import DynamicMasks, Rule, Static
 from rarefy.weights.masks import Masks
 from rarefy.weights.trainer import Saved, while_training
 
@@ -71,9 +71,35 @@ def dynamic_callback(
     return callback
 
 
+def static_callback(masks: Masks) -> Any:
+    """Make a transformers ``TrainerCallback`` that trains with masks that stay as they are.
+
+    With :func:`rarefy.weights.random_masks` it is random pruning: sparse from the first step to
+    the last.
+
+    Parameters
+    ----------
+    masks : Masks
+        May lie on any device.
+
+    Returns
+    -------
+    transformers.TrainerCallback
+        As :func:`dynamic_callback`'s: the masks travel in the trainer's checkpoints, and training
+        that is resumed goes on with those of the checkpoint.
+
+    Raises
+    ------
+    ValueError
+        When training begins: if a mask does not fit the model, or as :func:`dynamic_callback`.
+    """
+    return dynamic_callback(masks, rule=Static(), generator=torch.Generator())
+
+
 def _load(dynamic: DynamicMasks, model: nn.Module, saved: Mapping[str, Any]) -> None:
-    tensors = {key: _beside(model, saved[key]) for key in ("masks", "ever", "gathered")}
-    dynamic.load_state_dict({**saved, **tensors})
+    tensors = {key: _beside(model, saved[key]) for key in ("masks", "ever")}
+    gradients = {key: _beside(model, part) for key, part in saved["gradients"].items()}
+    dynamic.load_state_dict({**saved, **tensors, "gradients": gradients})
 
 
 def _beside(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,11 +8,12 @@ Departures: none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LinearLR
 
@@ -52,6 +53,11 @@ def finetune(
     -------
     list of float
         The loss before each step.
+
+    Raises
+    ------
+    ValueError
+        If the loss is not finite: training diverged, or weights or data hold NaN.
     """
     optimizer = AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
     held = attach(model, masks, mode="project", optimizer=optimizer) if masks else nullcontext()
@@ -75,17 +81,28 @@ def descend(
     falling = LinearLR(optimizer, 1.0, 0.0, total_iters=max(steps, 1))
     training = model.training
     model.train()
-    losses = []
+    losses: list[float] = []
     for batch in batches:
         optimizer.zero_grad(set_to_none=True)
         value = loss(model, batch)
+        losses.append(check_loss(value, len(losses)))
         value.backward()
         nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
         falling.step()
-        losses.append(float(value.detach()))
     model.train(training)
     return losses
+
+
+def check_loss(loss: Tensor, done: int) -> float:
+    """Read a loss, and refuse one that is not finite before it reaches the weights."""
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise ValueError(
+            f"the loss is {value} after {done} steps: weights or data hold NaN, or training "
+            "diverged, which a lower learning rate helps against"
+        )
+    return value
 
 
 def trainer_callback(after_step: Callable[[int], None]) -> Any:

@@ -130,6 +130,9 @@ def global_magnitude_mask(
         As :func:`mask_from_scores`.
     """
     density = check_density(density=density, sparsity=sparsity)
+    for name, weight in weights.items():
+        if bool(weight.isnan().any()):
+            raise ValueError(f"the weights of {name} hold NaN: no order, so no mask")
     k = round(density * sum(weight.numel() for weight in weights.values()))
     return largest(weights, k, magnitude=True, min_density=min_density)
 

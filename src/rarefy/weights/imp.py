@@ -60,6 +60,8 @@ def iterative_magnitude(
         raise ValueError(f"rounds must be at least 1, got {rounds}")
     chosen = dict(select(model) if weights is None else weights)
     start = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    if density == 0:
+        raise ValueError("density must be above 0: pruning in rounds never reaches 0")
     schedule = Exponential(final=density)
     masks = Masks.ones(chosen)
     for r in range(1, rounds + 1):

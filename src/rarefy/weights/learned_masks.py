@@ -26,6 +26,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from rarefy.budget import ErdosRenyiKernel
 from rarefy.operators import TopK
+from rarefy.weights.finetune import check_loss
 from rarefy.weights.from_scores import check_density
 from rarefy.weights.masks import Masks
 from rarefy.weights.scores import Loss
@@ -80,6 +81,11 @@ class LearnedMask(nn.Module):
             # None while they learn: a fused optimizer's step does not raise the version.
             self._seen = None if self.scores.requires_grad else self._state()
         return self._pruned
+
+    def resize(self, k: int) -> None:
+        """Keep another number of weights from now on."""
+        self.k = k
+        self._pruned = ~self._keep()
 
     def forward(self, weight: Tensor) -> Tensor:
         """Zero what is not among the k best."""
@@ -143,7 +149,7 @@ class LearnedMasks:
     Raises
     ------
     ValueError
-        If the density is out of range or nothing is selected.
+        If the density is out of range, a weight is NaN or nothing is selected.
 
     Examples
     --------
@@ -169,8 +175,11 @@ class LearnedMasks:
     ) -> None:
         density = check_density(density=density, sparsity=sparsity)
         weights = select(model, include=include, exclude=exclude)
-        counts = rule({name: tuple(w.shape) for name, w in weights.items()}, density=density)
-        self._weights = weights
+        for name, weight in weights.items():
+            if bool(weight.isnan().any()):
+                raise ValueError(f"the weights of {name} hold NaN: no scores can begin from them")
+        self._weights, self._rule = weights, rule
+        counts = self._counts(density)
         self._owners = {name: _owner(model, name) for name in weights}
         self._parts = {
             name: LearnedMask(_initial_scores(w, self._owners[name][0]), counts[name])
@@ -196,6 +205,17 @@ class LearnedMasks:
         for name, part in self._parts.items():
             part.scores.copy_(_initial_scores(self._weights[name], self._owners[name][0]))
 
+    def resize(self, *, density: float | None = None, sparsity: float | None = None) -> None:
+        """Let the rule say anew how many weights each tensor keeps; the scores stay.
+
+        Parameters
+        ----------
+        density, sparsity : float
+            Exactly one of the two, as for the class.
+        """
+        for name, k in self._counts(check_density(density=density, sparsity=sparsity)).items():
+            self._parts[name].resize(k)
+
     @contextmanager
     def off(self) -> Iterator[None]:
         """Let the weights pass as they are, for as long as this lasts."""
@@ -215,6 +235,10 @@ class LearnedMasks:
 
     def __exit__(self, *_: object) -> None:
         self.detach()
+
+    def _counts(self, density: float) -> dict[str, int]:
+        shapes = {name: tuple(w.shape) for name, w in self._weights.items()}
+        return self._rule(shapes, density=density)
 
     def _switch(self, on: bool) -> None:
         for part in self._parts.values():
@@ -263,7 +287,7 @@ def prune_by_scores(
     Raises
     ------
     ValueError
-        As :class:`LearnedMasks`, or if the scores have become NaN.
+        As :class:`LearnedMasks`, or if the loss is not finite.
 
     Examples
     --------
@@ -287,7 +311,9 @@ def prune_by_scores(
         optimizer = torch.optim.SGD(held.scores, lr=lr, momentum=momentum)
         falling = CosineAnnealingLR(optimizer, max(len(batches), 1))
         for batch in batches:
-            step_scores(held, optimizer, loss(model, batch), clip=clip)
+            value = loss(model, batch)
+            check_loss(value, falling.last_epoch)
+            step_scores(held, optimizer, value, clip=clip)
             falling.step()
         masks = held.masks
     model.train(training)

@@ -130,13 +130,15 @@ def change_point(steps: Sequence[int], values: Sequence[float]) -> ChangePoint:
     Raises
     ------
     ValueError
-        If lengths differ or there are fewer than four values.
+        If lengths differ, there are fewer than four values or one is not finite.
 
     Examples
     --------
     >>> change_point(range(6), [0, 0.01, 0.02, 0.03, 0.93, 0.94]).abrupt
     True
     """
+    if not np.isfinite(np.asarray(values, float)).all():
+        raise ValueError("values must be finite: where a series breaks off, nothing emerges")
     if len(steps) != len(values) or len(values) < 4:
         raise ValueError(
             f"a change point needs four values or more and a step for each, got {len(values)} "

@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rarefy.budget import Exponential
 from rarefy.weights.attach import refuse_tied
@@ -89,7 +90,17 @@ def wanda(weight: Tensor, norms: Tensor) -> Tensor:
     Returns
     -------
     float32 Tensor, shape (o, i)
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
     """
+    if weight.ndim != 2 or norms.shape != weight.shape[1:]:
+        raise ValueError(
+            "weight must be a matrix and norms hold one value for each of its inputs, got "
+            f"{tuple(weight.shape)} and {tuple(norms.shape)}"
+        )
     return weight.detach().float().abs() * norms.float()
 
 
@@ -160,15 +171,16 @@ def grasp(
     """Compute ``w (H g)``: keep the weights without which the gradient norm would fall most.
 
     Parameters, returns and errors are those of :func:`snip`. The paper divides the logits by a
-    temperature of 200; that belongs in ``loss``. Needs double backward: where the model uses
-    fused attention, select its ``eager`` implementation.
+    temperature of 200; that belongs in ``loss``. It takes a second backward pass through the first,
+    for which torch's attention runs unfused.
     """
     weights = _chosen(model, weights)
     batches = list(batches)
     gradient = _sum_over(batches, lambda batch: _gradients(loss(model, batch), weights))
 
     def hessian_times_gradient(batch: Any) -> Scores:
-        part = _gradients(loss(model, batch), weights, create_graph=True)
+        with sdpa_kernel(SDPBackend.MATH):
+            part = _gradients(loss(model, batch), weights, create_graph=True)
         product = torch.stack([(part[name] * gradient[name]).sum() for name in weights]).sum()
         return _gradients(product, weights)
 
@@ -238,7 +250,16 @@ def synflow_masks(
     -------
     Masks
         With ``round(density * numel)`` weights.
+
+    Raises
+    ------
+    ValueError
+        If the density is out of range or ``rounds`` below 1.
     """
+    if not 0 < density <= 1:  # also true for NaN
+        raise ValueError(f"density must be above 0 and at most 1, got {density}")
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
     chosen = _chosen(model, weights)
     masks = Masks.ones(chosen)
     schedule = Exponential(final=density)

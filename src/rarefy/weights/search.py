@@ -53,7 +53,8 @@ class RandomSearch(Generic[C]):
     Parameters
     ----------
     space : SearchSpace
-        :class:`rarefy.weights.NodeSpace`, :class:`rarefy.weights.WeightSpace`, or your own.
+        :class:`rarefy.weights.NodeSpace`, :class:`rarefy.weights.WeightSpace`,
+        :class:`rarefy.weights.CellSpace`, or your own.
     objective : callable ``(outputs, y) -> (candidates,)``, default mean cross-entropy
         Lower is better.
     proxy : Proxy, optional
@@ -139,7 +140,9 @@ class RandomSearch(Generic[C]):
             one score a candidate, or NaN.
         """
         if not len(X) or len(X) != len(y):
-            raise ValueError(f"X and y must hold as many examples, got {len(X)} and {len(y)}")
+            raise ValueError(
+                f"X and y must hold as many examples, one or more, got {len(X)} and {len(y)}"
+            )
         training = model.training
         model.eval()
         scores: list[Tensor] = []
@@ -162,7 +165,7 @@ class RandomSearch(Generic[C]):
         self.scores_ = torch.cat(scores)
         return self
 
-    def expected_best(self, n_samples: int) -> float:
+    def expected_best(self, n_samples: int, *, values: Tensor | None = None) -> float:
         """Expect the best score of a shorter search, from the scores of this one.
 
         The mean of the least of ``t`` over all subsets of ``t`` of the ``T`` scores: it shows how
@@ -172,6 +175,10 @@ class RandomSearch(Generic[C]):
         ----------
         n_samples : int
             ``t``, between 1 and the ``T`` of this search.
+        values : Tensor, shape (T,), optional
+            Something else about each candidate, such as its accuracy once trained: what is expected
+            is then the value of the candidate with the best score. So a proxy's search is judged by
+            what it is a proxy for.
 
         Returns
         -------
@@ -180,9 +187,14 @@ class RandomSearch(Generic[C]):
         Raises
         ------
         ValueError
-            If ``n_samples`` lies outside that.
+            If ``n_samples`` lies outside that, or there is not one value a candidate.
         """
         total = len(self.scores_)
+        values = self.scores_ if values is None else values
+        if values.shape != (total,):
+            raise ValueError(
+                f"values must hold one a candidate, shape ({total},), got {tuple(values.shape)}"
+            )
         if not 1 <= n_samples <= total:
             raise ValueError(f"n_samples must lie between 1 and {total}, got {n_samples}")
         # The i-th smallest, i from 0, is the least of C(T - 1 - i, t - 1) of the C(T, t) subsets.
@@ -190,8 +202,10 @@ class RandomSearch(Generic[C]):
         log_share = _log_choose(above, n_samples - 1) - _log_choose(
             torch.tensor(total, dtype=torch.float64), n_samples
         )
-        ranked = self.scores_.double().cpu().sort().values[: len(above)]
-        return float((log_share.exp() * ranked).sum())
+        order = self.scores_.cpu().argsort(stable=True)[: len(above)]
+        # No share is zero, though one may round to it: a cut network's infinite score counts.
+        share = log_share.exp().clamp_min(torch.finfo(torch.float64).tiny)
+        return float((share * values.double().cpu()[order]).sum())
 
     @staticmethod
     def _check(scores: Tensor, n: int) -> None:

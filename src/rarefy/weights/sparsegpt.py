@@ -121,8 +121,11 @@ def sparsegpt(
     Raises
     ------
     TypeError, ValueError
-        On bad densities or patterns, or a Hessian that is not positive definite.
+        On bad densities or patterns, weights that are NaN, or a Hessian that is not positive
+        definite.
     """
+    if bool(weight.isnan().any()):
+        raise ValueError(f"the weights of {name} hold NaN: no order, so no mask")
     if pattern is None:
         kept_share = check_density(density=density, sparsity=sparsity)
     elif density is not None or sparsity is not None:

@@ -42,8 +42,11 @@ def widened(model: nn.Module, inputs: Any, *, factor: float, layers: Collection[
     Raises
     ------
     ValueError
-        If the model's own code fixes a width, so that the wider copy does not run.
+        If the factor is out of range, or the model's own code fixes a width, so that the wider copy
+        does not run.
     """
+    if not 0 < factor < float("inf"):  # also true for NaN
+        raise ValueError(f"factor must be positive and finite, got {factor}")
     model = copy.deepcopy(model)
     training = model.training
     model.eval()

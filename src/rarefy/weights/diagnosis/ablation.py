@@ -15,6 +15,7 @@ Departures: the verdicts are ours.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -107,8 +108,8 @@ def mask_ablation(
     Raises
     ------
     ValueError
-        With fewer than three seeds, or a dense metric below 1.5 times chance: where nothing was
-        learned no mask matters.
+        With fewer than three seeds, a metric that is not finite, or a dense metric below 1.5 times
+        chance: where nothing was learned no mask matters.
     """
     if len(seeds) < MIN_SEEDS:
         raise ValueError(f"an ablation needs at least {MIN_SEEDS} seeds, got {len(seeds)}")
@@ -125,6 +126,12 @@ def mask_ablation(
         )
         for variant in VARIANTS
     }
+    for variant, found in values.items():
+        if not all(map(math.isfinite, found)):
+            raise ValueError(
+                f"train must give finite metrics, got {found} with {variant} masks: where training "
+                "diverges nothing can be compared"
+            )
     losses = {
         variant: estimate([a - b for a, b in zip(values["original"], found, strict=True)])
         for variant, found in values.items()

@@ -65,7 +65,8 @@ def evaluate_suite(
     Raises
     ------
     ValueError
-        If there are no examples, not as many labels, or a label the model has no logit for.
+        If there are no examples, not as many labels, a label the model has no logit for, or the
+        model gives NaN.
 
     Examples
     --------
@@ -99,7 +100,22 @@ def calibration_error(confidence: Tensor, right: Tensor) -> float:
     Returns
     -------
     float
+
+    Raises
+    ------
+    ValueError
+        If there is no example, or a confidence is no probability.
     """
+    # Also where one is NaN.
+    if not len(confidence) or not bool(((confidence >= 0) & (confidence <= 1)).all()):
+        raise ValueError(
+            "confidence must hold probabilities, one or more, got "
+            + (
+                f"{float(confidence.min())} to {float(confidence.max())}"
+                if len(confidence)
+                else "none"
+            )
+        )
     bins = (confidence * _BINS).long().clamp(max=_BINS - 1)
     surplus = right.to(confidence.dtype) - confidence
     total = torch.zeros(_BINS, dtype=confidence.dtype, device=confidence.device)
@@ -119,7 +135,14 @@ def fast_gradient_sign(model: nn.Module, x: Tensor, y: Tensor, *, epsilon: float
     Returns
     -------
     Tensor like ``x``
+
+    Raises
+    ------
+    ValueError
+        If ``epsilon`` is negative or not finite.
     """
+    if not 0 <= epsilon < float("inf"):  # also true for NaN
+        raise ValueError(f"epsilon must be finite and not negative, got {epsilon}")
     x = x.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(F.cross_entropy(model(x), y), x)
     return (x + epsilon * gradient.sign()).detach()
@@ -140,6 +163,8 @@ def _measured(
             f"labels must be from 0 to {logits.shape[1] - 1}, as the model has {logits.shape[1]} "
             f"logits, got {int(y.min())} to {int(y.max())}"
         )
+    if bool(logits.isnan().any()):
+        raise ValueError("the model gives NaN on x: its weights or x hold NaN, or are too large")
     probabilities = logits.softmax(1)
     confidence, answers = probabilities.max(1)
     recalls = _recalls(answers, y)

@@ -89,7 +89,15 @@ def layer_times(
 
 
 def speedup(times: list[LayerTimes]) -> float:
-    """Compute the speed-up of all layers together, each with its best backend."""
+    """Compute the speed-up of all layers together, each with its best backend.
+
+    Raises
+    ------
+    ValueError
+        If there is no layer.
+    """
+    if not times:
+        raise ValueError("times is empty: at least one layer is wanted")
     return sum(layer.dense for layer in times) / sum(layer.best for layer in times)
 
 
