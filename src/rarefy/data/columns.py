@@ -67,7 +67,7 @@ def array_columns(x: ArrayLike) -> Columns:
     Raises
     ------
     ValueError
-        If it is not two-dimensional.
+        If it is not two-dimensional, or holds what is no number.
 
     Examples
     --------
@@ -95,6 +95,8 @@ def array_columns(x: ArrayLike) -> Columns:
         fortran = array.flags.f_contiguous and not array.flags.c_contiguous
         path = os.fspath(array.filename)
         return _file_columns(Path(path), array.offset, array.shape, array.dtype, fortran)
+    if array.dtype.kind not in "biuf":
+        array = array.astype(np.float64)
     array = np.asarray(array)
     return Columns(*array.shape, array.dtype, lambda a, b: np.ascontiguousarray(array[:, a:b].T))
 
