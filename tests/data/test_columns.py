@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from rarefy.data import (
     plink_phenotype,
     read_column,
 )
+from rarefy.regression import MutualInfoScreener, mutual_info_screen, screening
 
 pq = pytest.importorskip("pyarrow.parquet")
 pa = pytest.importorskip("pyarrow")
@@ -31,10 +30,11 @@ def read_all(columns, width=4):
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("piece", [1, 100, 1 << 22])
-def test_npy_files_in_either_order_give_the_array(tmp_path, x, order, piece, monkeypatch):
-    # lines longer and shorter than a piece are read in two ways
-    monkeypatch.setattr("rarefy.data.columns._PIECE", piece)
+@pytest.mark.parametrize("long", [1, 1000])
+def test_npy_files_in_either_order_give_the_array(tmp_path, x, order, long, monkeypatch):
+    # long rows and short ones are read in two ways
+    monkeypatch.setattr("rarefy.data.columns._LONG", long)
+    monkeypatch.setattr("rarefy.data.columns._AT_ONCE", 100)
     np.save(tmp_path / "x.npy", np.asarray(x, order=order))
     columns = npy_columns(tmp_path / "x.npy")
     assert (columns.n_rows, columns.n_columns, columns.dtype) == (30, 11, np.float32)
@@ -169,35 +169,40 @@ def test_bad_files_are_one_sentence(tmp_path):
         array_columns(np.zeros((2, 2, 2)))
 
 
-MEASURE = """
-import resource, sys
-import numpy as np
-from rarefy.data import open_columns
-from rarefy.regression import mutual_info_screen
-import rarefy.regression.screening as screening
-screening.BLOCK_BYTES = 1 << 20
-y = np.random.default_rng(1).standard_normal(500)
-x = np.random.default_rng(0).standard_normal((500, 8)).astype(np.float32)
-mutual_info_screen(x, y)  # all that is compiled and imported is there before
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-source = open_columns(sys.argv[1]) if sys.argv[2] == "open" else np.load(sys.argv[1], mmap_mode="r")
-scores = mutual_info_screen(source, y)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, scores.sum())
-"""
+def peak_kilobytes():
+    """Peak of the resident memory since this was last asked."""
+    with open("/proc/self/status") as status:
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    with open("/proc/self/clear_refs", "w") as peaks:
+        peaks.write("5")
+    return peak
 
 
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux")
 @pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("how", ["open", "map"])
-def test_screening_a_file_takes_a_fraction_of_its_size(tmp_path, order, how):
-    pytest.importorskip("resource")
-    rng = np.random.default_rng(0)
-    shape = (500, 20_000)  # 40 MB
+@pytest.mark.parametrize("how", ["open", "map", "fit"])
+def test_screening_a_file_takes_a_fraction_of_its_size(tmp_path, monkeypatch, order, how):
+    monkeypatch.setattr(screening, "BLOCK_BYTES", 1 << 20)
+    x = np.random.default_rng(0).standard_normal((500, 100)).astype(np.float32)
+    y = x[:, 0] ** 2
+    mutual_info_screen(
+        x, y, estimator="pearson"
+    )  # all that is compiled and imported is there before
     path = tmp_path / "x.npy"
-    x = rng.standard_normal(shape[0] * 100).astype(np.float32).reshape(500, 100)
-    np.save(path, np.asarray(np.tile(x, (1, 200)), order=order))
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, path, how], capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    kilobytes, total = done.stdout.split()
-    assert int(kilobytes) < 10_000
-    assert float(total) > 0
+    written = np.lib.format.open_memmap(path, "w+", np.float32, (500, 20_000), order == "F")
+    for start in range(0, 20_000, 100):
+        written[:, start : start + 100] = x
+    del written  # 40 MB
+    peak_kilobytes()
+    before = peak_kilobytes()
+    source = open_columns(path) if how == "open" else np.load(path, mmap_mode="r")
+    if how == "fit":
+        scores = MutualInfoScreener(k=5, estimator="pearson").fit(source, y).scores_
+    else:
+        scores = mutual_info_screen(source, y, estimator="pearson")
+    assert peak_kilobytes() - before < 10_000
+    assert scores[::100] == pytest.approx(scores[0])
+    if how == "map":
+        # a part of a memory map is read through the mapping: the measure sees its pages
+        mutual_info_screen(source[:, :], y, estimator="pearson")
+        assert peak_kilobytes() - before > 30_000

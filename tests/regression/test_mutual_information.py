@@ -68,7 +68,9 @@ def by_direct_sums(x, y, bandwidth, grid, classes=0):
     z = [(v - v.mean()) / v.std() for v in (x, y)]
     width = REACH * bandwidth
     points = [np.linspace(v.min() - width, v.max() + width, grid) for v in z]
-    kernel = [np.maximum(0, 1 - ((v[:, None] - p) / width) ** 2) for v, p in zip(z, points, strict=True)]
+    kernel = [
+        np.maximum(0, 1 - ((v[:, None] - p) / width) ** 2) for v, p in zip(z, points, strict=True)
+    ]
     if classes:
         kernel[1] = y[:, None] == np.arange(classes)
     p = kernel[0].T @ kernel[1]

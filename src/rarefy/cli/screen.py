@@ -97,9 +97,7 @@ def screen(
     }
     discrete: Any = {"auto": "auto", "classes": True, "numbers": False}[kind.value]
     with _console.watching("screen", lambda: "stopped; nothing was written") as watch:
-        scores = mutual_info_screen(
-            columns, y, discrete_target=discrete, progress=watch, **options
-        )
+        scores = mutual_info_screen(columns, y, discrete_target=discrete, progress=watch, **options)
         order = (-scores).argsort(kind="stable")
         if clump is not None:
             watch("clumping", 1.0)
@@ -149,9 +147,7 @@ def _number(bandwidth: str) -> float:
     return value
 
 
-def _open(
-    table: Path, target: str | None, exclude: list[str]
-) -> tuple[Columns, NDArray[Any], str]:
+def _open(table: Path, target: str | None, exclude: list[str]) -> tuple[Columns, NDArray[Any], str]:
     """Columns, the target's values, and what to call it."""
     from rarefy.data import open_columns, plink_phenotype, read_column
 
@@ -194,8 +190,7 @@ def _write(out: Path, columns: Columns, scores: NDArray[Any], order: NDArray[Any
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("rank", "column", "name", "score"))
     writer.writerows(
-        (rank, j, columns.name(j), f"{scores[j]:.9g}")
-        for rank, j in enumerate(map(int, order), 1)
+        (rank, j, columns.name(j), f"{scores[j]:.9g}") for rank, j in enumerate(map(int, order), 1)
     )
     write_whole(out, text.getvalue())
 
@@ -209,8 +204,6 @@ def _print(rows: list[dict[str, Any]], columns: Columns, target: str) -> None:
     table.add_column("nats", justify="right")
     table.add_column("Linfoot", justify="right")
     for row in rows:
-        table.add_row(
-            str(row["rank"]), row["name"], f"{row['score']:.4g}", f"{row['linfoot']:.3f}"
-        )
+        table.add_row(str(row["rank"]), row["name"], f"{row['score']:.4g}", f"{row['linfoot']:.3f}")
     _console.out.print(table)
     _console.out.print(f"{columns.n_rows:,} rows, {columns.n_columns:,} columns", style="dim")

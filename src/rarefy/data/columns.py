@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-_PIECE = 1 << 22
-"""Bytes of whole rows read at once where rows are short."""
+_LONG = 1 << 14
+"""Bytes of a row from which it is quicker to read a block's part of each row than whole rows."""
+
+_AT_ONCE = 1 << 22
+"""Bytes of whole rows read at once."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Columns:
             yield start, self.read(start, min(start + width, self.n_columns))
 
 
-def array_columns(x: ArrayLike) -> Columns:
+def array_columns(x: Any) -> Columns:
     """Columns of a two-dimensional array, a scipy sparse matrix, or a memory map.
 
     A whole memory map is read from its file, so that its pages do not count as memory; a part of
@@ -86,6 +89,7 @@ def array_columns(x: ArrayLike) -> Columns:
     array = np.asanyarray(x)
     if array.ndim != 2:
         raise ValueError(f"X has {array.ndim} dimensions; rows by columns, 2, are wanted")
+    rows, width = array.shape
     if (
         isinstance(array, np.memmap)
         and isinstance(array.base, mmap.mmap)
@@ -94,11 +98,11 @@ def array_columns(x: ArrayLike) -> Columns:
     ):
         fortran = array.flags.f_contiguous and not array.flags.c_contiguous
         path = os.fspath(array.filename)
-        return _file_columns(Path(path), array.offset, array.shape, array.dtype, fortran)
+        return _file_columns(Path(path), array.offset, (rows, width), array.dtype, fortran)
     if array.dtype.kind not in "biuf":
         array = array.astype(np.float64)
     array = np.asarray(array)
-    return Columns(*array.shape, array.dtype, lambda a, b: np.ascontiguousarray(array[:, a:b].T))
+    return Columns(rows, width, array.dtype, lambda a, b: np.ascontiguousarray(array[:, a:b].T))
 
 
 def npy_columns(path: str | os.PathLike[str]) -> Columns:
@@ -135,7 +139,7 @@ def npy_columns(path: str | os.PathLike[str]) -> Columns:
 
 
 def _file_columns(
-    path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], fortran: bool
+    path: Path, offset: int, shape: tuple[int, int], dtype: np.dtype[Any], fortran: bool
 ) -> Columns:
     read = _read_by_column if fortran else _read_by_row
     return Columns(shape[0], shape[1], dtype, partial(read, path, offset, shape, dtype))
@@ -157,7 +161,7 @@ def _read_by_row(
     out = np.empty((stop - start, rows), dtype)
     line = columns * dtype.itemsize
     with path.open("rb", buffering=0) as file:
-        if line > _PIECE:
+        if line > _LONG:
             part = np.empty(stop - start, dtype)
             for row in range(rows):
                 file.seek(offset + row * line + start * dtype.itemsize)
@@ -165,7 +169,7 @@ def _read_by_row(
                 out[:, row] = part
         else:
             file.seek(offset)
-            at_once = max(1, _PIECE // max(line, 1))
+            at_once = max(1, _AT_ONCE // max(line, 1))
             for row in range(0, rows, at_once):
                 count = min(at_once, rows - row)
                 whole = np.fromfile(file, dtype, count * columns).reshape(count, columns)

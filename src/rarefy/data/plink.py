@@ -84,7 +84,5 @@ def _lines(path: Path, fields: int) -> list[list[str]]:
     lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
     for number, line in enumerate(lines, 1):
         if len(line) < fields:
-            raise ValueError(
-                f"{path}, line {number}: {len(line)} fields, {fields} are wanted"
-            )
+            raise ValueError(f"{path}, line {number}: {len(line)} fields, {fields} are wanted")
     return lines

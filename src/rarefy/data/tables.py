@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,11 +39,7 @@ def csv_columns(path: str | os.PathLike[str], *, without: Sequence[str] = ()) ->
     path = Path(path)
     names = _header(path)
     kept = _kept(path, names, without)
-    try:
-        values = _load(path, [names.index(name) for name in kept], float)
-    except ValueError as error:
-        raise ValueError(f"{path}: a column holds what is no number: {error}") from error
-    columns = array_columns(values)
+    columns = array_columns(_load(path, [names.index(name) for name in kept], float))
     return Columns(columns.n_rows, columns.n_columns, columns.dtype, columns.read, kept)
 
 
@@ -115,8 +112,7 @@ def read_column(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
     column = file.read(columns=[name]).column(name)
     if column.null_count:
         raise ValueError(f"{path}: column {name!r} has {column.null_count:,} empty values")
-    values = np.array(column.to_pylist())
-    return values
+    return np.array(column.to_pylist())
 
 
 def _header(path: Path) -> list[str]:
@@ -145,11 +141,18 @@ def _kept(path: Path, names: Sequence[str], without: Sequence[str]) -> list[str]
 
 
 def _load(path: Path, columns: Sequence[int], kind: type) -> NDArray[Any]:
-    with path.open(encoding="utf-8-sig") as file:
-        return np.loadtxt(
-            file, kind, delimiter=",", skiprows=1, usecols=columns, quotechar='"', ndmin=2,
-            comments=None,
-        )  # fmt: skip
+    with path.open(encoding="utf-8-sig") as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "loadtxt: input contained no data")
+        try:
+            values: NDArray[Any] = np.loadtxt(
+                file, kind, delimiter=",", skiprows=1, usecols=columns, quotechar='"', ndmin=2,
+                comments=None,
+            )  # fmt: skip
+        except ValueError as error:
+            raise ValueError(f"{path}: a column holds what is no number: {error}") from error
+    if not len(values):
+        raise ValueError(f"{path} has no rows below its names")
+    return values
 
 
 def _open_parquet(path: Path) -> ParquetFile:

@@ -264,5 +264,3 @@ def _psi(n: int) -> Floats:
 def _x_log_x(n: int) -> Floats:
     x = np.arange(1, n + 1)
     return np.concatenate([[0.0], x * np.log(x)])
-
-

@@ -309,7 +309,9 @@ class MutualInfoScreener(SelectorMixin, BaseEstimator):
             for name in ("estimator", "discrete_features", "bandwidth", "grid", "n_neighbors",
                          "random_state", "n_jobs")
         }  # fmt: skip
-        self.scores_ = mutual_info_screen(columns, y, discrete_target=self.discrete_target, **options)
+        self.scores_ = mutual_info_screen(
+            columns, y, discrete_target=self.discrete_target, **options
+        )
         if self.clump is None:
             self.selected_ = np.argsort(-self.scores_, kind="stable")[: self.k]
         else:
@@ -335,7 +337,9 @@ def read_target(y: ArrayLike, *, discrete: bool | Literal["auto"], n_rows: int) 
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.shape != (n_rows,):
-        raise ValueError(f"y has shape {array.shape}, X has {n_rows} rows: one value each is wanted")
+        raise ValueError(
+            f"y has shape {array.shape}, X has {n_rows} rows: one value each is wanted"
+        )
     numbers = array.dtype.kind in "iuf"
     if numbers and not np.isfinite(array).all():
         raise ValueError("y holds NaN or infinity")
@@ -343,7 +347,7 @@ def read_target(y: ArrayLike, *, discrete: bool | Literal["auto"], n_rows: int) 
         raise ValueError(f"y holds {array.dtype}, numbers are wanted where it is no class")
     labels, classes = np.unique(array, return_inverse=True)
     if len(labels) < 2:
-        raise ValueError("y is constant: nothing can be told about it")
+        raise ValueError("y is constant, one class or one value: nothing can be told about it")
     if discrete == "auto":
         whole = not numbers or bool((labels == np.floor(labels)).all())
         discrete = not numbers or (whole and len(labels) <= MOST_CLASSES)
