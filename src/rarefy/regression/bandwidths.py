@@ -13,11 +13,14 @@ section 5), which assumes no normal density: with :math:`\hat f` on a grid of th
 .. math:: t = \bigl(2 N \sqrt\pi\, \lVert f'' \rVert^2\bigr)^{-2/5}, \quad
     \lVert f^{(s)} \rVert^2 = \tfrac12 \pi^{2s} \sum_k k^{2s} a_k^2 e^{-k^2 \pi^2 t_s}
 
-in which :math:`t_s` follows from :math:`\lVert f^{(s+1)} \rVert^2`, from s = 7 down to 2.
+in which :math:`t_s` follows from :math:`\lVert f^{(s+1)} \rVert^2`, from s = 7 down to 2. KDEpy's
+routine of that name, which the paper used, gives 2 to 3 times less: it multiplies by the range of
+the data where the grid is longer.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Literal
 
@@ -77,7 +80,10 @@ def isj_bandwidth(x: ArrayLike) -> float:
     n = len(np.unique(x))
 
     def norm(s: int, t: float) -> float:
-        terms = frequencies**s * squares * np.exp(-frequencies * np.pi**2 * t)
+        # beyond these the exponential is under 1e-22
+        few = int(math.sqrt(50 / t) / math.pi) + 1
+        powers = frequencies[:few] ** s
+        terms = powers * squares[:few] * np.exp(-frequencies[:few] * np.pi**2 * t)
         return 0.5 * np.pi ** (2 * s) * float(terms.sum())
 
     def excess(t: float) -> float:
@@ -89,11 +95,13 @@ def isj_bandwidth(x: ArrayLike) -> float:
         return t - (2 * n * math.sqrt(math.pi) * roughness) ** (-2 / 5)
 
     # the first change of sign is the solution; larger t oversmooth
-    edges = np.geomspace(1e-9, 0.1, 40)
-    values = [excess(float(t)) for t in edges]
-    for left, right, below, above in zip(edges, edges[1:], values, values[1:], strict=False):
+    edges = np.geomspace(1e-8, 0.1, 22)
+    below = excess(edges[0])
+    for left, right in itertools.pairwise(edges):
+        above = excess(right)
         if below < 0 <= above:
             return math.sqrt(brentq(excess, left, right)) * length
+        below = above
     return float(x.std()) * rule_of_thumb("silverman", len(x), 1)
 
 
