@@ -129,7 +129,7 @@ def test_bad_input_is_one_clear_sentence(tables, tmp_path):
     np.save(tmp_path / "x.npy", np.ones((7, 2)))
     refused(2, "give a .npy file", tmp_path / "x.npy", "--target", "y")
     (tmp_path / "n.csv").write_text("a,y\n" + "nan,1\n2,2.5\n" * 20)
-    refused(1, "column a of X holds NaN", tmp_path / "n.csv", "--target", "y")
+    refused(1, "column a of X holds NaN, inf", tmp_path / "n.csv", "--target", "y")
     (tmp_path / "bad.npy").write_text("")
     refused(1, "no readable .npy", table, "--target", tmp_path / "bad.npy")
     refused(1, "n_jobs", table, "--target", "y", "--jobs", 0)

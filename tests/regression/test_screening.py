@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from rarefy.data import open_columns
+from rarefy.data import Columns, open_columns
 from rarefy.regression import MutualInfoScreener, clump, mutual_info_screen, screening
 
 ESTIMATORS = ("kde", "binning", "knn", "pearson")
@@ -78,12 +78,30 @@ def test_labels_and_a_few_whole_numbers_are_classes(x, y):
         )
 
 
+def test_missing_genotypes_are_no_numbers(x, y):
+    genotypes = Columns(120, 2, np.dtype(np.int8), lambda a, b: np.ones((b - a, 120), np.int8),
+                        missing=True)  # fmt: skip
+    assert mutual_info_screen(genotypes, y) == pytest.approx(0, abs=1e-12)
+    with pytest.raises(ValueError, match="genotypes may be missing"):
+        mutual_info_screen(genotypes, y, discrete_features=False)
+
+
 def test_constant_and_repeated_columns(x, y):
     x[:, 1] = 3.3
     x[:, 2] = x[:, 5]
     for estimator in ESTIMATORS:
         scores = mutual_info_screen(x, y, estimator=estimator)
         assert scores[1] == 0 and scores[2] == scores[5]
+
+
+def test_numbers_of_any_size_are_safe(x, y):
+    scores = {estimator: mutual_info_screen(x, y, estimator=estimator) for estimator in ESTIMATORS}
+    for size in (1e140, 1e-140):
+        for estimator in ESTIMATORS:
+            found = mutual_info_screen(size * x, y, estimator=estimator)
+            assert found == pytest.approx(scores[estimator], abs=1e-9)
+    for estimator in ESTIMATORS:
+        assert np.isfinite(mutual_info_screen(1e-200 * x, y, estimator=estimator)).all()
 
 
 def test_a_wild_value_does_not_hide_an_effect(x, y):
@@ -170,6 +188,7 @@ def test_bad_input_is_one_clear_sentence(x, y):
 
     refused(r"y has shape \(119,\), X has 120 rows", x, y[1:])
     refused("y is constant", x, np.ones(120))
+    refused("y varies too little", x, 1e-200 * y)
     refused("y holds NaN", x, np.where(np.arange(120) == 3, np.nan, y))
     refused("numbers are wanted", x, np.where(y > 1, "a", "b"), discrete_target=False)
     refused("120 classes in 120 rows", x, [f"id{i}" for i in range(120)])
@@ -180,8 +199,9 @@ def test_bad_input_is_one_clear_sentence(x, y):
     refused("grid is 3", x, y, grid=3)
     refused("between 1 and 119", x, y, estimator="knn", n_neighbors=120)
     refused("n_jobs == 0", x, y, n_jobs=0)
-    x[4, 17] = np.inf
-    refused("column 17 of X holds NaN or infinity", x, y)
+    for bad in (np.inf, np.nan, -1e200):
+        x[4, 17] = bad
+        refused("column 17 of X holds NaN, infinity or a number beyond 1e\\+150", x, y)
     refused("column 17", x, y, estimator="knn")
     x[4, 17] = 0
     with pytest.raises(ValueError, match="k is 0"):

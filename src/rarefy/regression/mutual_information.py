@@ -160,7 +160,7 @@ def _kde(target: Target, settings: Settings) -> Scorer:
                 widths = np.ones((len(columns), target.n_classes))
             for width, x in zip(widths, columns, strict=True):
                 # a constant column scores 0 whatever its bandwidth
-                if x.min() < x.max():
+                if x.min() < x.max() and x.std() > 0:
                     width[:] = (
                         class_bandwidths(x, target.classes, target.n_classes, bandwidth) / x.std()
                         if target.n_classes
@@ -218,7 +218,7 @@ def _knn(target: Target, settings: Settings) -> Scorer:
 
     def score(columns: Floats) -> Floats:
         spread = columns.std(axis=1)
-        varies = columns.min(axis=1) < columns.max(axis=1)
+        varies = (columns.min(axis=1) < columns.max(axis=1)) & (spread > 0)
         scores = np.zeros(len(columns))
         x = _untied(columns[varies] / spread[varies, None], noise_of_x)
         order = np.argsort(x, axis=1)

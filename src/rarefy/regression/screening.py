@@ -43,6 +43,9 @@ MOST_CLASSES = 10
 
 FEW = 20
 
+LARGEST = 1e150
+"""Beyond it a square is no number."""
+
 Progress = Callable[[str, float], None]
 
 
@@ -341,8 +344,8 @@ def read_target(y: ArrayLike, *, discrete: bool | Literal["auto"], n_rows: int) 
             f"y has shape {array.shape}, X has {n_rows} rows: one value each is wanted"
         )
     numbers = array.dtype.kind in "iuf"
-    if numbers and not np.isfinite(array).all():
-        raise ValueError("y holds NaN or infinity")
+    if numbers and not (array.max() < LARGEST and array.min() > -LARGEST):
+        raise ValueError(f"y holds NaN, infinity or a number beyond {LARGEST:g}")
     if not numbers and discrete is False:
         raise ValueError(f"y holds {array.dtype}, numbers are wanted where it is no class")
     labels, classes = np.unique(array, return_inverse=True)
@@ -358,7 +361,10 @@ def read_target(y: ArrayLike, *, discrete: bool | Literal["auto"], n_rows: int) 
                 "it is a number"
             )
         return Target(classes.astype(np.float64), len(labels))
-    return Target(array.astype(np.float64))
+    values = array.astype(np.float64)
+    if values.std() == 0:
+        raise ValueError("y varies too little for double precision; rescale it")
+    return Target(values)
 
 
 def _check(settings: Settings, columns: Columns) -> None:
@@ -390,6 +396,11 @@ def _check(settings: Settings, columns: Columns) -> None:
 def _discrete(columns: Columns, discrete: bool | Literal["auto"]) -> bool:
     if discrete == "auto":
         return columns.dtype.kind == "b" or columns.dtype in (np.int8, np.uint8)
+    if columns.missing and not discrete:
+        raise ValueError(
+            "genotypes may be missing, which only tables of levels can leave out; leave "
+            "discrete_features at 'auto'"
+        )
     return discrete
 
 
@@ -412,10 +423,16 @@ def _codes(block: NDArray[Any]) -> NDArray[Any]:
 
 
 def _check_block(columns: Columns, start: int, block: NDArray[Any]) -> None:
-    if block.dtype.kind == "f" and not np.isfinite(block).all():
-        bad = start + int(np.argmin(np.isfinite(block).all(axis=1)))
+    if block.dtype.kind != "f":
+        return
+    # also False where a maximum is NaN
+    high, low = (edge(axis=1).astype(np.float64) for edge in (block.max, block.min))
+    usable = (high < LARGEST) & (low > -LARGEST)
+    if not usable.all():
+        bad = columns.name(start + int(np.argmin(usable)))
         raise ValueError(
-            f"column {columns.name(bad)} of X holds NaN or infinity; impute it or leave it out"
+            f"column {bad} of X holds NaN, infinity or a number beyond {LARGEST:g}; impute it or "
+            "leave it out"
         )
 
 

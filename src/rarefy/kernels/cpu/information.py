@@ -200,6 +200,8 @@ def kde_information(
             continue
         mean = _sum(x) / n
         deviation = _deviation(x, mean)
+        if deviation == 0.0:  # its square is under the smallest number
+            continue
         margin = REACH * bandwidths[j].max()
         start = max((low - mean) / deviation, -LIMIT) - margin
         step = (min((high - mean) / deviation, LIMIT) + margin - start) / (grid - 1)
@@ -391,8 +393,9 @@ def squared_correlations(columns: Floats, y: Floats, classes: int) -> Floats:
             for c in range(classes):
                 if counts[c] > 0.0:
                     shares[j] += sums[c] * sums[c] / counts[c]
-            shares[j] /= total
-        elif target > 0.0:
+            if total > 0.0:
+                shares[j] /= total
+        elif total * target > 0.0:
             shares[j] = product * product / (total * target)
     return shares
 
