@@ -38,7 +38,7 @@ def test_blocks_from_disk_give_what_memory_gives_bit_for_bit(
     tmp_path, x, y, estimator, classes, monkeypatch
 ):
     x = x.astype(np.float32)
-    y = (y > 1).astype(int) if classes else y
+    y = (y > 1).astype(int) if classes else y.astype(np.float32)
     whole = mutual_info_screen(x, y, estimator=estimator)
     monkeypatch.setattr(screening, "BLOCK_BYTES", 5 * 8 * 120)
     for order in "CF":

@@ -344,6 +344,8 @@ def read_target(y: ArrayLike, *, discrete: bool | Literal["auto"], n_rows: int) 
             f"y has shape {array.shape}, X has {n_rows} rows: one value each is wanted"
         )
     numbers = array.dtype.kind in "iuf"
+    if numbers:
+        array = array.astype(np.float64)
     if numbers and not (array.max() < LARGEST and array.min() > -LARGEST):
         raise ValueError(f"y holds NaN, infinity or a number beyond {LARGEST:g}")
     if not numbers and discrete is False:
@@ -361,10 +363,9 @@ def read_target(y: ArrayLike, *, discrete: bool | Literal["auto"], n_rows: int) 
                 "it is a number"
             )
         return Target(classes.astype(np.float64), len(labels))
-    values = array.astype(np.float64)
-    if values.std() == 0:
+    if array.std() == 0:
         raise ValueError("y varies too little for double precision; rescale it")
-    return Target(values)
+    return Target(array)
 
 
 def _check(settings: Settings, columns: Columns) -> None:
