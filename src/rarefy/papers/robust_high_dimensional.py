@@ -2,6 +2,10 @@
 
 Departures: see `rarefy.regression.mutual_information`; planted and bundled columns in place of
 ABIDE's brain images, 600 rows and 300 columns of which 20 are true.
+
+c3 says that kernel densities fail where a class has nonlinear effects. Here they lead, also with a
+bandwidth for each class and, tried by hand, with the bandwidths that the published code computed,
+a third of that rule's; binning leads only below 0.1 deviations.
 """
 
 from __future__ import annotations

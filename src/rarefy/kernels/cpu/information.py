@@ -11,7 +11,8 @@ O(n G + n G^2) of kernel matrices; bins and levels count. The inner loops run ov
 the table and the logarithm is a series without branches, so that LLVM makes vectors of both.
 
 Columns are rows of the arrays here, so that each is contiguous. Target cells below 0 and levels
-below 0 are missing and leave their pair out.
+below 0 are missing and leave their pair out. Twins: :func:`kde_information_reference`; for counts
+and bins, NumPy's histograms and scikit-learn's ``mutual_info_score`` in the tests.
 
 Source: Yang 2025 (fastHDMI, arXiv 2410.10082). Departures: a product kernel where theirs is
 radial; standardised values beyond :data:`LIMIT` are moved there, so that one wild value cannot
