@@ -12,8 +12,8 @@ One continuous, one discrete (Ross 2014), with the k-th neighbour among the n_i 
 
 A search tree is not needed: in the order of x, the neighbours of i are looked at outwards until x
 alone is farther than the k-th found, about :math:`\sqrt{nk}` of them, and what was looked at holds
-:math:`c_x`. Samples farther by exactly that distance are not counted, as in scikit-learn, whose search
-trees are the twin in the tests.
+:math:`c_x`. Samples farther by exactly that distance are not counted, as in scikit-learn, whose
+search trees are the twin in the tests.
 """
 
 from __future__ import annotations
