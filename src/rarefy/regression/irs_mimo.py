@@ -6,8 +6,8 @@ The user's channel to the surface :math:`H_1` and the surface's to the station :
 directions each, on a grid of steering vectors :math:`a(u) = e^{j \pi u (0, \dots, n-1)} / \sqrt n`.
 Stacked over reflection patterns :math:`\theta_k` the measurements are
 :math:`y = (\Theta A_{IRS} \otimes S^T \bar A_{MS} \otimes A_{BS})\, x + n`, where x is sparse
-with a Kronecker support: the directions at the surface (a difference of arrival and departure), at the
-user, and at the station.
+with a Kronecker support: the directions at the surface (a difference of arrival and departure), at
+the user, and at the station.
 
 Source: He and Joseph, IEEE TSP 2024 (arXiv 2307.14719), section VII, with the constants of the
 authors' released code. Departures: none.
