@@ -2,9 +2,9 @@
 
 Two transcriptions: of the equations as printed, with the Kronecker product formed (on the small
 problem: at the other it takes a second an iteration), and of their factorised form with one
-``einsum`` a line. All run the same number of iterations on the same problem and must agree. Ratios over 1 mean ours is
-faster; the goal is the issue's. The last row is growth: the time at twice the size over what the
-operation count of the card's complexity predicts (over 1: it grows less).
+``einsum`` a line. All run the same number of iterations on the same problem and must agree. Ratios
+over 1 mean ours is faster; the goal is the issue's. The last row is growth: the time at twice the
+size over what the operation count of the card's complexity predicts (over 1: it grows less).
 """
 
 from __future__ import annotations
