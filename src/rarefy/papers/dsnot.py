@@ -126,7 +126,7 @@ PAPER = Paper(
         "windows = sample_windows(tokens, 128, 16, generator=torch.Generator().manual_seed(0))\n"
         "prune_lm(model, windows, method='wanda', sparsity=0.6, refine='dsnot')"
     ),
-    seeds={"smoke": 1, "default": 5, "full": 10},
+    seeds={"smoke": 1, "default": 4, "full": 10},
 )
 
 
@@ -178,7 +178,7 @@ def setup(
     )
     held_out = windows(
         tokens(evaluation, "heldout", every=trial.pick(smoke=10, default=1, full=1)),
-        trial.pick(smoke=32, default=256, full=2048),
+        trial.pick(smoke=32, default=160, full=2048),
         limit=trial.pick(smoke=2, default=8, full=64),
     )
     stats: dict[str, LayerStats] = {}
