@@ -127,6 +127,7 @@ def prune(
                 sparsity=sparsity if nm is None else None,
                 pattern=nm,
                 refine=repair,
+                gram=name == "sparsegpt",
                 progress=step,
             )
             folder = folders[name]
