@@ -17,8 +17,10 @@ from torch.nn.functional import conv2d
 from torch.nn.utils.prune import L1Unstructured, global_unstructured, remove
 
 from _timing import interleaved
+from rarefy.kernels.cpu.best_swaps import best_swaps, best_swaps_reference
 from rarefy.kernels.cpu.select import kth_largest, mask_at_least
 from rarefy.kernels.cpu.spmm import pack, spmm
+from rarefy.kernels.cpu.swaps import Quadratic
 
 # MobileNet's pointwise convolutions: (C_in, C_out, side of the square image)
 SHAPES = ((64, 128, 56), (128, 256, 28), (256, 512, 14), (512, 512, 14), (1024, 1024, 7))
@@ -30,7 +32,7 @@ GOALS = {("dense torch", 80): 2.0, ("dense torch", 90): 4.0} | {
 def rows() -> list[dict[str, Any]]:
     """Every comparison; a ratio above 1 means ours is better."""
     with _one_thread(), torch.inference_mode():
-        return [*_spmm_rows(), *_select_rows()]
+        return [*_spmm_rows(), *_select_rows(), _best_swaps_row()]
 
 
 @contextmanager
@@ -134,3 +136,23 @@ def _select_rows() -> Iterator[dict[str, Any]]:
         raise RuntimeError("kth_largest and mask_at_least do not keep as many as asked")
     seconds = interleaved(ours, theirs, repeats=3, warmup=1)
     yield _row("kernels.select.2e7", "torch prune", *seconds, goal=5.0, unit="s")
+
+
+def _best_swaps_row() -> dict[str, Any]:
+    """Three best swaps in each of 64 rows of 768 entries, 80 % of them pruned."""
+    draw = np.random.default_rng(0)
+    inputs = draw.standard_normal((1024, 768), np.float32) + 0.1
+    error = Quadratic(draw.standard_normal((64, 768), np.float32), inputs.T @ inputs)
+    mask = draw.random((64, 768)) < 0.2
+
+    def ours() -> np.ndarray:
+        return best_swaps(error, mask, cycles=3).mask
+
+    def theirs() -> np.ndarray:
+        return best_swaps_reference(error, mask, cycles=3).mask
+
+    if not np.array_equal(ours(), theirs()):
+        raise RuntimeError("best_swaps and its plain twin disagree")
+    seconds = interleaved(ours, theirs, repeats=3, warmup=0)
+    peer = "table of all changes in NumPy"
+    return _row("kernels.best-swaps.64x768", peer, *seconds, goal=5.0, unit="s")

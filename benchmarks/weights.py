@@ -1,10 +1,12 @@
-"""Weights: DSnoT beside the pruners it repairs, and a global mask beside torch's.
+"""Weights: DSnoT beside the pruners it repairs, and a global mask beside torch's, memory too.
 
 Ratios over 1 mean ours is faster. ``goal`` is the ratio that the method cards ask for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -12,11 +14,14 @@ from torch import nn
 from torch.nn.utils import prune
 
 from _timing import interleaved, row
+from rarefy.evidence.environment import peak_memory_mb, reset_peak_memory
 from rarefy.kernels.cpu.swaps import swap_rows_reference
 from rarefy.weights import LayerStats, dsnot, global_magnitude_mask, sparsegpt, wanda
 from rarefy.weights.from_scores import row_mask
 
 TOKENS = 4096
+WIDTH = 4096
+"""Of the matrices of a global mask."""
 
 
 def rows() -> list[dict[str, Any]]:
@@ -24,7 +29,7 @@ def rows() -> list[dict[str, Any]]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [*dsnot_rows(2048), *dsnot_rows(4096), global_mask_row()]
+        return [*dsnot_rows(2048), *dsnot_rows(4096), *global_mask_rows()]
     finally:
         torch.set_num_threads(threads)
 
@@ -75,27 +80,52 @@ def dsnot_rows(width: int) -> list[dict[str, Any]]:
     ]
 
 
-def global_mask_row(width: int = 4096, layers: int = 1) -> dict[str, Any]:
-    """Global magnitude mask at 60 % over ``layers`` square matrices."""
+def global_mask_rows() -> list[dict[str, Any]]:
+    """Global magnitude masks at 60 %: one square matrix, and six with 1e8 weights in all."""
+    ours, theirs = _global_masks(layers=1)
+    peer = "torch prune.global_unstructured"
+    rows = [
+        row("weights.global-mask.17M", peer, *interleaved(ours, theirs, repeats=3, warmup=1), 5.0)
+    ]
+
+    # Once each: torch takes most of a minute, and twelve times the weights.
+    (quick, our_memory), (slow, their_memory) = map(_cost, _global_masks(layers=6))
+    name, scale = "weights.global-mask.1e8", 4 * 6 * WIDTH**2
+    memory = our_memory / scale, their_memory / scale
+    in_weights = [
+        row(f"{name}.memory", peer, *memory),
+        row(f"{name}.memory", "a bound of 1.1 times the weights", memory[0], 1.1, 1.0),
+    ]
+    return [
+        *rows,
+        row(name, peer, quick, slow, 5.0),
+        row(name, "a bound of 5 s", quick, 5.0, 1.0),
+        *(line | {"unit": "x weights"} for line in in_weights),
+    ]
+
+
+def _global_masks(*, layers: int) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Ours and torch's, over so many square matrices."""
     g = torch.Generator().manual_seed(0)
-    weights = {f"{i}": torch.randn(width, width, generator=g) for i in range(layers)}
+    weights = {f"{i}": torch.randn(WIDTH, WIDTH, generator=g) for i in range(layers)}
 
     def ours() -> None:
         global_magnitude_mask(weights, sparsity=0.6)
 
     def theirs() -> None:
-        modules = [nn.Linear(width, width, bias=False, device="meta") for _ in weights]
+        modules = [nn.Linear(WIDTH, WIDTH, bias=False, device="meta") for _ in weights]
         for module, weight in zip(modules, weights.values(), strict=True):
             module.weight = nn.Parameter(weight)  # torch puts its hooks on fresh modules each time
         prune.global_unstructured(
             [(module, "weight") for module in modules], prune.L1Unstructured, amount=0.6
         )
 
-    our_seconds, their_seconds = interleaved(ours, theirs, repeats=3, warmup=1)
-    return row(
-        "weights.global-mask.17M",
-        "torch prune.global_unstructured",
-        our_seconds,
-        their_seconds,
-        5.0,
-    )
+    return ours, theirs
+
+
+def _cost(work: Callable[[], None]) -> tuple[float, float]:
+    """Seconds of one run, and bytes by which the process grows at most while it runs."""
+    reset_peak_memory()
+    before, start = peak_memory_mb(), perf_counter()  # a peak begun anew is what is held now
+    work()
+    return perf_counter() - start, (peak_memory_mb() - before) * 2**20

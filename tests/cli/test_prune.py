@@ -100,6 +100,7 @@ def test_the_table_names_every_method_and_fits_a_terminal(folder, text, monkeypa
         (("--windows", "0"), 2, "windows"),
         (("--length", "100000"), 1, "longer than the model's context"),
         (("--data", "nowhere.txt"), 1, "no such text file or folder"),
+        (("--device", "abacus"), 1, "device 'abacus' cannot be used here"),
     ],
 )
 def test_bad_requests_are_one_sentence_and_leave_nothing(
@@ -134,6 +135,12 @@ def test_a_folder_that_is_there_is_not_overwritten(folder, text, tmp_path):
     assert status == 2
     assert "already there" in stderr
     assert (kept / "file").read_text() == "precious"
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused_before_any_work(folder, text):
+    status, _, stderr = prune(folder, "--data", text, "--out", text / "out", *QUICK)
+    assert status == 2
+    assert "is a file, a folder is wanted" in " ".join(stderr.replace("│", " ").split())
 
 
 def test_a_full_disk_leaves_nothing_behind(folder, text, tmp_path, monkeypatch):

@@ -30,7 +30,8 @@ def test_every_claim_is_measured(report):
 def test_what_holds_by_construction_holds(report):
     verdicts = {j.claim.id: j.verdict for j in report.judgements if j.claim.deterministic}
     assert verdicts == dict.fromkeys(
-        ("c3-magnitude-valid", "c3-wanda-valid", "c4-identical"), "reproduced"
+        ("c3-magnitude-valid", "c3-wanda-valid", "c3-sparsegpt-valid", "c4-identical"),
+        "reproduced",
     )
 
 
@@ -74,6 +75,21 @@ def test_calibration_differs_by_seed_and_evaluation_does_not(shared):
     other = recipe.setup(Trial(1, "smoke"))
     assert not torch.equal(other.calibration, shared.calibration)
     assert torch.equal(other.evaluation, shared.evaluation)
+
+
+def test_twice_the_text_is_other_text(shared):
+    assert shared.further.shape == shared.calibration.shape
+    assert not torch.equal(shared.further, shared.calibration)
+
+
+def test_cycles_are_in_proportion_to_the_width(shared, trial):
+    # At the shipped width 50 of 4,096 are what "auto" does; half and twice are not.
+    variant = recipe.Variant("wanda", {"cycles": 50}, ("80",), swaps="in proportion")
+    found = recipe._at_level("80", variant, shared, trial)
+    by_default = recipe._at_level("80", recipe.VARIANTS["wanda+dsnot"], shared, trial)
+    assert found == by_default
+    twice = recipe.measure("wanda+dsnot, twice the cycles", shared, trial)
+    assert twice["log_ppl_80"] != found["log_ppl_80"]
 
 
 def test_text_of_the_user_is_used(tmp_path, trial):

@@ -39,14 +39,14 @@ def test_an_arm_measured_alone_gives_the_same_numbers(smoke):
     # What a run that was stopped and goes on does: a new setup, and only the arms that are missing.
     trial = Trial(seed=0, scale="smoke")
     shared = recipe.setup(trial)
-    for arm in ("IMP, tuned", "2:4, tuned"):
+    for arm in ("IMP, tuned", "2:4, tuned", "Wanda"):
         again = recipe.measure(arm, shared, trial)
         np.testing.assert_array_equal(list(again.values()), list(smoke[arm].values()))
 
 
 def test_curves_agree_where_they_must(smoke):
     dense = smoke["magnitude"]["perplexity_0"]
-    for arm in ("magnitude by layer", "random", "random (ERK)"):
+    for arm in ("magnitude by layer", "random", "random (ERK)", "Wanda"):
         assert smoke[arm]["perplexity_0"] == dense
     assert smoke["magnitude, tuned"]["perplexity_0"] == smoke["random, tuned"]["perplexity_0"]
     assert 0 < smoke["magnitude"]["essential"] <= 0.9
@@ -185,3 +185,32 @@ def test_pretraining_learns_and_watches():
     assert watched.steps == [4, 8, 12]
     assert len(watched.series["free"]) == 3
     assert perplexity(model, held_out) < 40
+
+
+def test_lines_are_of_one_file_only_and_padding_changes_nothing(tiny_model):
+    from rarefy.papers._essential_lines import file_lines, line_features
+
+    texts = ["\n".join(f"{name}_value_{i:02d}" for i in range(9)) for name in ("ab", "cd")]
+    texts = [text + "\nshared_by_both" for text in texts]
+    lines = file_lines(_Chars(), texts, count=6, seed=0)
+    assert len(lines.ids) == 12
+    words = ["".join(map(chr, ids[real].tolist())) for ids, real in zip(*lines[:2], strict=True)]
+    assert all(
+        word[:2] == ("ab", "cd")[file] for word, file in zip(words, lines.files, strict=True)
+    )
+    features = line_features(tiny_model, lines)
+    for word, found in zip(words, features, strict=True):
+        alone = tiny_model.model(input_ids=torch.tensor([list(map(ord, word))])).last_hidden_state
+        torch.testing.assert_close(found, alone[0].mean(0).detach(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_linear_head_tells_files_apart_only_by_what_the_features_hold():
+    from rarefy.papers._essential_lines import Lines, head_accuracy
+
+    files = torch.arange(200) % 4
+    taught = torch.arange(200) < 100
+    lines = Lines(files, files, files, taught)
+    noise = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+    assert head_accuracy(noise, lines) < 0.5
+    noise[:, :4] += 5 * torch.nn.functional.one_hot(files, 4)
+    assert head_accuracy(noise, lines) > 0.95

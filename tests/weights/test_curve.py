@@ -115,3 +115,18 @@ def test_measuring_a_curve_leaves_the_model_alone(mlp):
     assert tuned == [(1, 0), (0.75, 0), (0.5, 0), (1, 1), (0.75, 1), (0.5, 1)]
     for parameter, old in zip(mlp.parameters(), before, strict=True):
         assert torch.equal(parameter, old)
+
+
+def test_records_and_picture_hold_every_point():
+    curve = SparsityCurve((0, 0.5, 0.9), [[3.0, 4.0, 8.0], [5.0, 6.0, 10.0]], False, log=True)
+    records = curve.records()
+    assert [r["value"] for r in records] == [3, 4, 8, 5, 6, 10]
+    assert [r["sparsity"] for r in records] == [0, 0.5, 0.9] * 2
+    axes = curve.plot(label="perplexity")
+    (line,) = axes.lines
+    np.testing.assert_array_equal(line.get_xydata(), [[0, 4], [0.5, 5], [0.9, 9]])
+    (band,) = axes.collections
+    assert band.get_paths()[0].get_extents().bounds == pytest.approx((0, 3, 0.9, 7))
+    assert axes.get_yscale() == "log"
+    assert curve.plot(axes) is axes
+    assert len(axes.lines) == 2

@@ -1,4 +1,5 @@
 import copy
+import math
 from functools import partial
 
 import pytest
@@ -61,6 +62,21 @@ def test_magnitude_against_its_formula(tiny_llama, windows):
     )
     for name, weight in block_weights(dense).items():
         assert torch.equal(per_row.masks[name], sort_rows(weight.detach().abs(), 0.6))
+
+
+def test_gram_matrices_serve_only_those_who_need_them(tiny_llama, windows):
+    dense = copy.deepcopy(tiny_llama)
+    found = [
+        prune_lm(copy.deepcopy(dense), windows, sparsity=0.6, refine="dsnot", gram=gram)
+        for gram in (True, False)
+    ]
+    for name, mask in found[0].masks.items():
+        assert torch.equal(mask, found[1].masks[name])
+    assert all(layer.output_error > 0 for layer in found[0].layers)
+    assert all(math.isnan(layer.output_error) for layer in found[1].layers)
+    with pytest.raises(ValueError, match="gram=True is wanted"):
+        prune_lm(tiny_llama, windows, method="sparsegpt", sparsity=0.6, gram=False)
+    assert all(map(torch.equal, tiny_llama.parameters(), dense.parameters()))
 
 
 @pytest.mark.parametrize("method", ["wanda", "magnitude", "sparsegpt"])

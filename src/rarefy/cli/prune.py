@@ -85,9 +85,11 @@ def prune(
     elif sparsity is not None:
         raise typer.BadParameter("give --sparsity or --pattern, not both", param_hint="--pattern")
     folders = {m: out if out is None or len(methods) == 1 else out / m for m in methods}
-    for folder in folders.values():
-        if folder is not None and folder.exists():
+    for folder in filter(None, folders.values()):
+        if folder.exists():
             raise typer.BadParameter(f"{folder} is already there", param_hint="--out")
+        if file := next((parent for parent in folder.parents if parent.is_file()), None):
+            raise typer.BadParameter(f"{file} is a file, a folder is wanted", param_hint="--out")
 
     from rarefy.data import sample_windows
     from rarefy.models import open_model, perplexity
@@ -125,6 +127,7 @@ def prune(
                 sparsity=sparsity if nm is None else None,
                 pattern=nm,
                 refine=repair,
+                gram=name == "sparsegpt",
                 progress=step,
             )
             folder = folders[name]

@@ -59,8 +59,10 @@ def open_model(
     FileNotFoundError
         If ``path`` is neither a folder nor a hub name.
     ValueError
-        If the folder is no causal language model, or its weights are missing, corrupt or unsafe.
+        If the folder is no causal language model, or its weights are missing, corrupt or unsafe;
+        or if this machine has no such device.
     """
+    _check_device(device)
     return _from_pretrained(_source(path), device=device, dtype=dtype)
 
 
@@ -76,6 +78,7 @@ def open_network(
     """
     import transformers
 
+    _check_device(device)
     source = _source(path)
     try:
         config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -110,6 +113,15 @@ def example_inputs(model: PreTrainedModel) -> dict[str, torch.Tensor] | None:
         shape = (1, getattr(config, "num_channels", 3), height, width)
         return {"pixel_values": torch.ones(shape, dtype=model.dtype, device=device)}
     return None
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device {str(device)!r} cannot be used here: {_first_line(error)}"
+        ) from error
 
 
 def _source(path: str | os.PathLike[str] | None) -> str:

@@ -1,14 +1,16 @@
 """What paper 33, DSnoT, says, as its method card asks to have it judged.
 
 c1 perplexity falls, c2 the gain grows with sparsity, c3 N:M patterns, c4 the cost, c5 each part of
-the method against its absence, c6 against fine-tuning and LoRA. Beyond the paper, c5-mse and
-c5-gram ask whether the layer's squared output error is the better guide. For SparseGPT the card
-expects no gain at this size; the paper's own claim is judged all the same.
+the method against its absence, and that cycles and samples help and then saturate, c6 against
+fine-tuning and LoRA. Beyond the paper, c5-mse and c5-gram ask whether the layer's squared output
+error is the better guide. For SparseGPT the card expects no gain at this size; the paper's own
+claim is judged all the same.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import Any
 
 from rarefy.evidence.claims import Claim
@@ -71,7 +73,7 @@ def dsnot_claims() -> tuple[Claim, ...]:
             claims.append(
                 lower(f"c2-{start}-{high}", text, metric, arm, STARTS[start], paper=paper)
             )
-    for start in ("magnitude", "wanda"):
+    for start in STARTS:
         claims.append(
             Claim(
                 id=f"c3-{start}-valid",
@@ -129,25 +131,20 @@ def dsnot_claims() -> tuple[Claim, ...]:
         )
         for i, (arm, words) in enumerate(_CRITERIA.items(), 1)
     ]
+    for start, level in (
+        *product(("magnitude", "wanda"), SPARSITIES + PATTERNS),
+        ("sparsegpt", "80"),
+    ):
+        at = f"{level} %" if level in SPARSITIES else level
+        metric, arm = f"log_ppl_{level}", f"{start}+dsnot"
+        if (start, level) != ("wanda", "80"):  # c5-random-1 already
+            text = f"At {at} on {start}, DSnoT beats as many random swaps."
+            id_ = f"c5-random-{start}-{level}"
+            claims.append(lower(id_, text, metric, arm, f"{start}+random swaps"))
+        text = f"The variance in the growing rule helps ({start}, {at})."
+        id_ = f"c5-variance-{start}-{level}"
+        claims.append(lower(id_, text, metric, arm, f"{start}+dsnot, gamma 0"))
     for id_, text, arm, versus in (
-        (
-            "random-magnitude",
-            "At 80 % on magnitude, DSnoT beats as many random swaps.",
-            "magnitude+dsnot",
-            "magnitude+random swaps",
-        ),
-        (
-            "variance-wanda",
-            "The variance in the growing rule helps (Wanda, 80 %).",
-            "wanda+dsnot",
-            "wanda+dsnot, gamma 0",
-        ),
-        (
-            "variance-magnitude",
-            "The variance in the growing rule helps (magnitude, 80 %).",
-            "magnitude+dsnot",
-            "magnitude+dsnot, gamma 0",
-        ),
         (
             "wanda-term",
             "Wanda's score in the pruning rule helps (Wanda, 80 %).",
@@ -156,7 +153,13 @@ def dsnot_claims() -> tuple[Claim, ...]:
         ),
         (
             "cycles",
-            "50 cycles do better than one (Wanda, 80 %).",
+            "The paper's 50 cycles, in proportion to the width, do better than one (Wanda, 80 %).",
+            "wanda+dsnot",
+            "wanda+dsnot, 1 cycle",
+        ),
+        (
+            "cycles-as-stated",
+            "50 cycles do better than one, whatever the width (Wanda, 80 %).",
             "wanda+dsnot, 50 cycles",
             "wanda+dsnot, 1 cycle",
         ),
@@ -180,6 +183,20 @@ def dsnot_claims() -> tuple[Claim, ...]:
         ),
     ):
         claims.append(lower(f"c5-{id_}", text, "log_ppl_80", arm, versus))
+    claims += [
+        lower(
+            f"c5-{id_}",
+            f"{text} (Wanda, 80 %).",
+            "log_ppl_80",
+            "wanda+dsnot",
+            f"wanda+dsnot, twice the {what}",
+            margin=-math.log(1.01),
+        )
+        for id_, what, text in (
+            ("cycles-saturate", "cycles", "Cycles saturate: twice as many gain at most 1 %"),
+            ("samples-saturate", "text", "Samples saturate: twice the text gains at most 1 %"),
+        )
+    ]
     claims.append(
         lower(
             "c5-threshold",

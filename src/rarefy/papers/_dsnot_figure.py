@@ -19,7 +19,7 @@ def draw(measurements: Measurements, parts: Sequence[str]) -> Figure:
     """Perplexity against sparsity with and without DSnoT; and what each part of it does."""
     from matplotlib.figure import Figure
 
-    drawn = Figure(figsize=(10, 4.4))
+    drawn = Figure(figsize=(10, 4.8))
     curves, bars = drawn.subplots(1, 2, width_ratios=(1.15, 1))
     _draw_curves(curves, measurements)
     _draw_bars(bars, measurements, parts)

@@ -22,8 +22,10 @@ from rarefy.papers._essential_language import (
     task_ranges,
     window_curves,
 )
+from rarefy.papers._essential_lines import head_accuracy, line_features
 from rarefy.papers._labelled_text import CHANCE, answered
 from rarefy.papers._recipe import Trial
+from rarefy.papers._threads import one_thread
 from rarefy.weights import (
     Masks,
     SparsityCurve,
@@ -112,18 +114,27 @@ def next_line(shared: Language) -> dict[str, float]:
         shared.progress(f"next line at {s:.0%}", i / len(shared.size.coarse))
         pruned = shared.pruned(shared.masks("magnitude", s))
         accuracies.append(float(answered(pruned, shared.questions).float().mean()))
-    curve = SparsityCurve(shared.size.coarse, [accuracies], greater_is_better=True)
-    n, dense = len(shared.questions.answers), accuracies[0]
-    error = math.sqrt(dense * (1 - dense) / n)
-    # One question more or less is a larger step than 1 % of the accuracy: the second range allows
-    # what so many questions can tell apart. A model that only guesses has nothing to lose.
-    knows = dense - CHANCE > 2 * error
-    resolved = curve.essential(delta=error / dense, smooth=True) if knows else math.nan
-    return _accuracy_curve(curve) | {"essential_resolved": resolved}
+    return _resolved(shared, accuracies, n=len(shared.questions.answers), chance=CHANCE)
+
+
+def file_of_a_line(shared: Language) -> dict[str, float]:
+    """Name the file that a line is from, with a linear head on the pruned model's features."""
+    accuracies = []
+    for i, s in enumerate(shared.size.coarse):
+        shared.progress(f"file of a line at {s:.0%}", i / len(shared.size.coarse))
+        pruned = shared.pruned(shared.masks("magnitude", s))
+        accuracies.append(head_accuracy(line_features(pruned, shared.lines), shared.lines))
+    tested = int((~shared.lines.taught).sum())
+    return _resolved(shared, accuracies, n=tested, chance=1 / len(shared.lines.files.unique()))
 
 
 def pretraining(share: float, trial: Trial) -> dict[str, float]:
     """Train the tiny model on a share of as much text as it reads in all, and prune it."""
+    with one_thread():
+        return _pretraining(share, trial)
+
+
+def _pretraining(share: float, trial: Trial) -> dict[str, float]:
     steps = trial.pick(smoke=4, default=120, full=5000)
     every = trial.pick(smoke=1, default=10, full=100)
     corpus, held_out, vocabulary = emergence.texts(
@@ -161,6 +172,11 @@ def pretraining(share: float, trial: Trial) -> dict[str, float]:
 
 def vision(objective: str, trial: Trial) -> dict[str, float]:
     """Pre-train the digits encoder one way, then prune and fine-tune it on the other classes."""
+    with one_thread():
+        return _vision(objective, trial)
+
+
+def _vision(objective: str, trial: Trial) -> dict[str, float]:
     pretraining, task, test = digits.digits(trial.generator())
     encoder = digits.new_encoder(trial.seed)
     teach = digits.pretrain_masked if objective == "hidden patches" else digits.pretrain_labels
@@ -199,6 +215,22 @@ def language_curve(readings: dict[float, Reading]) -> dict[str, float]:
 def _accuracy_curve(curve: SparsityCurve) -> dict[str, float]:
     levels = {_at("accuracy", s): v for s, v in zip(curve.sparsities, curve.values[0], strict=True)}
     return levels | {"essential": curve.essential(delta=TOLERANCE_ACCURACY, smooth=True)}
+
+
+def _resolved(
+    shared: Language, accuracies: list[float], *, n: int, chance: float
+) -> dict[str, float]:
+    """Accuracies over the coarse grid, and the range that ``n`` questions can resolve.
+
+    One question more or less is a larger step than 1 % of the accuracy: the second range allows a
+    standard error. A model that only guesses has nothing to lose.
+    """
+    curve = SparsityCurve(shared.size.coarse, [accuracies], greater_is_better=True)
+    dense = accuracies[0]
+    error = math.sqrt(dense * (1 - dense) / n)
+    knows = dense - chance > 2 * error
+    resolved = curve.essential(delta=error / dense, smooth=True) if knows else math.nan
+    return _accuracy_curve(curve) | {"essential_resolved": resolved}
 
 
 def _rank_correlation(pairs: list[tuple[float, float]]) -> float:

@@ -25,10 +25,11 @@ _LINES = (
     ("magnitude", "magnitude, one shot", _BLUE, "-"),
     ("magnitude, tuned", "magnitude, fine-tuned", _BLUE, "--"),
     ("magnitude by layer", "magnitude by layer, one shot", _SKY, "-"),
+    ("Wanda", "Wanda, one shot", _GREEN, "-"),
     ("random", "random, one shot", _RED, "-"),
     ("random, tuned", "random, fine-tuned", _RED, "--"),
 )
-_POINTS = (("1:2", _ORANGE, "v"), ("2:4", _GREEN, "s"), ("4:8", _PINK, "^"))
+_POINTS = (("1:2", _ORANGE, "v"), ("2:4", _GREY, "s"), ("4:8", _PINK, "^"))
 
 
 def draw(measurements: Measurements) -> Figure:
@@ -53,18 +54,12 @@ def _curves(axes: Axes, measurements: Measurements) -> None:
         axes.plot(x, y.mean(0), color=colour, linestyle=style, marker=".", label=label)
         axes.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.15, linewidth=0)
     for arm, colour, marker in _POINTS:
-        y = np.array(measurements.values(arm, "perplexity")) / dense
-        axes.plot(50, y.mean(), color=colour, marker=marker, linestyle="", label=f"{arm}, one shot")
-    tuned = np.array(measurements.values("2:4, tuned", "perplexity")) / dense
-    axes.plot(
-        50,
-        tuned.mean(),
-        color=_GREEN,
-        marker="s",
-        mfc="none",
-        linestyle="",
-        label="2:4, fine-tuned",
-    )
+        for name, place, fill, label in (
+            (arm, 49.4, colour, f"{arm} (hollow: fine-tuned)"),
+            (f"{arm}, tuned", 50.6, "none", ""),
+        ):
+            y = np.array(measurements.values(name, "perplexity")).mean() / dense
+            axes.plot(place, y, color=colour, marker=marker, mfc=fill, linestyle="", label=label)
     free = 100 * _mean(measurements, "magnitude", "essential")
     axes.axvspan(0, free, color=_BLUE, alpha=0.08, label=f"free at 5 %: {free:.0f} %")
     turn = 100 * _mean(measurements, "magnitude", "break")

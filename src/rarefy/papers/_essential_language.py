@@ -17,6 +17,7 @@ from rarefy.budget import ErdosRenyiKernel, Uniform
 from rarefy.data import encode, sample_windows
 from rarefy.models import LanguageModel, open_model
 from rarefy.operators import NM
+from rarefy.papers._essential_lines import Lines, file_lines
 from rarefy.papers._labelled_text import (
     KINDS,
     Questions,
@@ -35,6 +36,7 @@ from rarefy.weights import (
     input_axes,
     magnitude,
     mask_from_scores,
+    prune_lm,
     random_masks,
 )
 
@@ -94,7 +96,8 @@ class Size:
         Held-out windows, and tokens of each.
     steps, batch, step_length : int
         Fine-tuning: steps, windows a step, and tokens of each.
-    questions : int
+    questions, lines : int
+        Next-line questions, and lines of each file for the head that names it.
     grid, coarse : sequence of float
         Sparsities of the magnitude curve (finer near its turn) and of the other one-shot curves.
     rounds : int
@@ -110,6 +113,7 @@ class Size:
     batch: int = 4
     step_length: int
     questions: int
+    lines: int
     grid: Sequence[float]
     coarse: Sequence[float]
     rounds: int
@@ -128,6 +132,7 @@ SMOKE = Size(
     steps=1,
     step_length=32,
     questions=4,
+    lines=6,
     grid=(0.0, 0.3, 0.6, 0.8, 0.9),
     coarse=(0.0, 0.5, 0.9),
     rounds=2,
@@ -140,6 +145,7 @@ DEFAULT = Size(
     steps=6,
     step_length=96,
     questions=64,
+    lines=64,
     grid=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9),
     coarse=(0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9),
     rounds=5,
@@ -152,6 +158,7 @@ FULL = Size(
     steps=200,
     step_length=512,
     questions=1000,
+    lines=1000,
     grid=tuple(i / 20 for i in range(20)),
     coarse=tuple(i / 20 for i in range(20)),
     rounds=5,
@@ -176,6 +183,7 @@ class Language:
     batches : Tensor of int64, shape (steps, b, l)
         What fine-tuning reads.
     questions : Questions
+    lines : Lines
     size : Size
     seed : int
     progress : Progress
@@ -186,6 +194,7 @@ class Language:
     kinds: Tensor
     batches: Tensor
     questions: Questions
+    lines: Lines
     size: Size
     seed: int
     progress: Progress
@@ -234,6 +243,16 @@ class Language:
             for s in self._watched(f"{method}, one shot", grid)
         }
 
+    def wanda(self, grid: Sequence[float]) -> dict[float, Reading]:
+        """Read the model pruned by Wanda, calibrated on what fine-tuning reads."""
+        return {s: self._by_wanda(s) for s in self._watched("Wanda, one shot", grid)}
+
+    def _by_wanda(self, sparsity: float) -> Reading:
+        twin = copy.deepcopy(self.model)
+        windows = self.batches.flatten(0, 1)
+        prune_lm(twin, windows, method="wanda", sparsity=sparsity, gram=False, batch=len(windows))
+        return self.read(twin)
+
     def after_tuning(self, method: str, grid: Sequence[float]) -> dict[float, Reading]:
         """Read the model at each sparsity after fine-tuning with the mask held."""
         return {
@@ -278,6 +297,9 @@ def language(trial: Trial, *, model: str | None, text: Path | None) -> Language:
         windows=tokens[at],
         kinds=kinds[at],
         batches=batches.view(size.steps, size.batch, -1).to(trial.device),
+        lines=file_lines(
+            pair.tokenizer, sum(documents(text), ()), count=size.lines, seed=trial.seed
+        ),
         questions=next_lines(pair.tokenizer, evaluation, count=size.questions, seed=trial.seed),
         size=size,
         seed=trial.seed,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -41,10 +42,15 @@ class Variant(NamedTuple):
     levels: tuple[str, ...] = LEVELS
     layers: Literal["all", "attention"] = "all"
     scope: Literal["row", "layer"] = "row"
-    swaps: Literal["dsnot", "random", "gram"] = "dsnot"
+    swaps: Literal["dsnot", "in proportion", "random", "gram"] = "dsnot"
     dense_sparsegpt: bool = False
     calibration: float = 1.0
     trained: Literal["all", "low rank"] | None = None
+
+    @property
+    def gram(self) -> bool:
+        """Whether it works on Gram matrices."""
+        return self.start == "sparsegpt" or self.swaps == "gram" or "accept" in (self.dsnot or {})
 
 
 # What the authors' program runs by default: no guard, 50 cycles whatever the width, a threshold
@@ -58,26 +64,35 @@ VARIANTS = {
     "magnitude+dsnot": Variant("magnitude", {}),
     "wanda": Variant("wanda"),
     "wanda+dsnot": Variant("wanda", {}),
-    "sparsegpt": Variant("sparsegpt", levels=SPARSITIES),
-    "sparsegpt+dsnot": Variant("sparsegpt", {}, SPARSITIES),
+    "sparsegpt": Variant("sparsegpt"),
+    "sparsegpt+dsnot": Variant("sparsegpt", {}),
     "sparsegpt mask+dsnot": Variant("sparsegpt", {}, ("80",), dense_sparsegpt=True),
     "magnitude+dsnot, attention only": Variant("magnitude", {}, ENDS, "attention"),
     "wanda+dsnot, attention only": Variant("wanda", {}, ENDS, "attention"),
     "magnitude+dsnot, as released": Variant("magnitude", RELEASED, ENDS, "attention"),
     "wanda+dsnot, as released": Variant("wanda", RELEASED, ENDS, "attention"),
     "sparsegpt+dsnot, as released": Variant("sparsegpt", RELEASED, ENDS, "attention"),
-    "magnitude+random swaps": Variant("magnitude", {}, ("80",), swaps="random"),
-    "wanda+random swaps": Variant("wanda", {}, ("80",), swaps="random"),
-    "magnitude+dsnot, gamma 0": Variant("magnitude", {"var_power": 0.0}, ("80",)),
-    "wanda+dsnot, gamma 0": Variant("wanda", {"var_power": 0.0}, ("80",)),
+    "magnitude+random swaps": Variant("magnitude", {}, swaps="random"),
+    "wanda+random swaps": Variant("wanda", {}, swaps="random"),
+    "sparsegpt+random swaps": Variant("sparsegpt", {}, ("80",), swaps="random"),
+    "magnitude+dsnot, gamma 0": Variant("magnitude", {"var_power": 0.0}),
+    "wanda+dsnot, gamma 0": Variant("wanda", {"var_power": 0.0}),
+    "sparsegpt+dsnot, gamma 0": Variant("sparsegpt", {"var_power": 0.0}, ("80",)),
     "wanda+dsnot, grow by |C|": Variant("wanda", {"grow": "magnitude"}, ("80",)),
     "wanda+dsnot, prune by |W|": Variant("wanda", {"prune": "magnitude"}, ("80",)),
     "wanda+dsnot, 1 cycle": Variant("wanda", {"max_cycles": 1}, ("80",)),
+    "wanda+dsnot, half the cycles": Variant(
+        "wanda", {"cycles": 25}, ("80",), swaps="in proportion"
+    ),
+    "wanda+dsnot, twice the cycles": Variant(
+        "wanda", {"cycles": 100}, ("80",), swaps="in proportion"
+    ),
     "wanda+dsnot, 50 cycles": Variant("wanda", {"max_cycles": 50}, ("80",)),
     "wanda+dsnot, threshold x 1000": Variant("wanda", {"threshold": 100.0}, ("80",)),
     "wanda+dsnot, if the square falls": Variant("wanda", {"accept": "if_mse_drops"}, ("80",)),
     "wanda+gram swaps": Variant("wanda", {"max_cycles": 3}, ("80",), swaps="gram"),
     "wanda+dsnot, 1/4 of the text": Variant("wanda", {}, ("80",), calibration=0.25),
+    "wanda+dsnot, twice the text": Variant("wanda", {}, ("80",), calibration=2.0),
     "wanda+fine-tuning": Variant("wanda", levels=("50",), trained="all"),
     "wanda+LoRA": Variant("wanda", levels=("50",), trained="low rank"),
 }
@@ -111,15 +126,19 @@ PAPER = Paper(
         "windows = sample_windows(tokens, 128, 16, generator=torch.Generator().manual_seed(0))\n"
         "prune_lm(model, windows, method='wanda', sparsity=0.6, refine='dsnot')"
     ),
-    seeds={"smoke": 1, "default": 5, "full": 10},
+    seeds={"smoke": 1, "default": 4, "full": 10},
 )
 
 
 class Shared(NamedTuple):
-    """A dense model, text to calibrate on and to evaluate on, and what its layers read there."""
+    """A dense model, text to calibrate on and to evaluate on, and what its layers read there.
+
+    ``further`` is as much calibration text again, for the arm that takes twice of it.
+    """
 
     model: torch.nn.Module
     calibration: Tensor
+    further: Tensor
     evaluation: Tensor
     stats: dict[str, LayerStats]
 
@@ -144,29 +163,27 @@ def setup(
         Text to measure perplexity on. By default modules that the shipped model never saw.
     """
     from rarefy.data import sample_windows, windows
-    from rarefy.models import decoder_layers
     from rarefy.weights import walk_blocks
 
     network = _opened(model, trial.device).model
     if trial.scale == "smoke":
-        # A trial of the wiring needs no depth.
-        network = copy.deepcopy(network)
-        del decoder_layers(network)[1:]
+        network = _small(network)
     tokens = partial(_tokens, model, trial.device)
+    count = trial.pick(smoke=4, default=16, full=128)
     drawn = sample_windows(
         tokens(calibration, "train", every=trial.pick(smoke=60, default=10, full=1)),
-        trial.pick(smoke=32, default=CALIBRATION_TOKENS, full=2048),
-        trial.pick(smoke=4, default=16, full=128),
+        trial.pick(smoke=24, default=CALIBRATION_TOKENS, full=2048),
+        2 * count,
         generator=trial.generator(),
     )
     held_out = windows(
         tokens(evaluation, "heldout", every=trial.pick(smoke=10, default=1, full=1)),
-        trial.pick(smoke=64, default=256, full=2048),
+        trial.pick(smoke=32, default=160, full=2048),
         limit=trial.pick(smoke=2, default=8, full=64),
     )
     stats: dict[str, LayerStats] = {}
     walk_blocks(network, held_out, lambda name, _, s: stats.update({name: s}), gram=True)
-    return Shared(network, drawn, held_out, stats)
+    return Shared(network, drawn[:count], drawn[count:], held_out, stats)
 
 
 def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
@@ -174,32 +191,43 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     if arm == "dense":
         return {"log_ppl": _log_perplexity(shared.model, shared.evaluation)}
     if arm in LAYER_ARMS:
-        return _measure_layer(arm, trial)
-    from rarefy.weights import input_axes
+        from rarefy.papers._dsnot_cost import measure_layer
+
+        return measure_layer(arm, trial)
+    from rarefy.papers._threads import one_thread, side_by_side
 
     variant = VARIANTS[arm]
-    axes = input_axes(shared.model)
-    values: dict[str, float] = {}
-    violations = 0
-    for i, level in enumerate(variant.levels):
-        trial.progress(f"{arm} at {level}", i / len(variant.levels))
-        pruned = copy.deepcopy(shared.model)
-        masks = _prune(pruned, variant, level, shared, trial)
-        values[f"log_ppl_{level}"] = _log_perplexity(pruned, shared.evaluation)
-        if level in ENDS:
-            errors = _layer_errors(pruned, shared)
-            values[f"expected_error_{level}"], values[f"output_error_{level}"] = errors
-        if level in PATTERNS:
-            n, m = map(int, level.split(":"))
-            for name, mask in masks.items():
-                kept = mask.movedim(axes[name], -1).reshape(-1, m).sum(1)
-                violations += int((kept != n).sum())
+    trial.progress(f"{arm} at {', '.join(variant.levels)}")
+    # Smoke's products are too small for two threads.
+    with one_thread() if trial.scale == "smoke" else nullcontext():
+        found = side_by_side(
+            [partial(_at_level, level, variant, shared, trial) for level in variant.levels]
+        )
+    values = {metric: value for metrics in found for metric, value in metrics.items()}
     if set(PATTERNS) <= set(variant.levels):
-        values["pattern_violations"] = violations
+        values["pattern_violations"] = sum(values.pop(f"violations_{p}") for p in PATTERNS)
     # A gain grows with sparsity where the repaired model's perplexity rises less.
     for low, high in zip(SPARSITIES[:-1], SPARSITIES[1:], strict=True):
         if {low, high} <= set(variant.levels):
             values[f"rise_{low}_{high}"] = values[f"log_ppl_{high}"] - values[f"log_ppl_{low}"]
+    return values
+
+
+def _at_level(level: str, variant: Variant, shared: Shared, trial: Trial) -> dict[str, float]:
+    """Prune a copy of the model to one level and measure it there."""
+    from rarefy.weights import input_axes
+
+    pruned = copy.deepcopy(shared.model)
+    masks = _prune(pruned, variant, level, shared, trial)
+    values = {f"log_ppl_{level}": _log_perplexity(pruned, shared.evaluation)}
+    if level in ENDS:
+        errors = _layer_errors(pruned, shared)
+        values[f"expected_error_{level}"], values[f"output_error_{level}"] = errors
+    if level in PATTERNS:
+        n, m = map(int, level.split(":"))
+        axes = input_axes(shared.model)
+        groups = (mask.movedim(axes[name], -1).reshape(-1, m) for name, mask in masks.items())
+        values[f"violations_{level}"] = sum(int((kept.sum(1) != n).sum()) for kept in groups)
     return values
 
 
@@ -209,6 +237,20 @@ def _opened(model: str | None, device: str) -> LanguageModel:
     from rarefy.models import open_model
 
     return open_model(model, device=device)
+
+
+def _small(model: torch.nn.Module) -> torch.nn.Module:
+    """One block of a copy, and a few units of its MLP where it has Llama's: the wiring's trial."""
+    from rarefy.models import decoder_layers
+
+    small = copy.deepcopy(model)
+    del decoder_layers(small)[1:]
+    for name, module in decoder_layers(small)[0].named_modules():
+        if name.endswith(("gate_proj", "up_proj")):
+            module.weight.data = module.weight.data[:64].clone()
+        elif name.endswith("down_proj"):
+            module.weight.data = module.weight.data[:, :64].clone()
+    return small
 
 
 @cache
@@ -238,6 +280,8 @@ def _log_perplexity(model: torch.nn.Module, windows: Tensor) -> float:
 def _prune(
     model: torch.nn.Module, variant: Variant, level: str, shared: Shared, trial: Trial
 ) -> Masks:
+    import torch
+
     from rarefy.operators import NM
     from rarefy.weights import (
         block_weights,
@@ -270,11 +314,13 @@ def _prune(
     if variant.dsnot is not None:
         repairs: dict[str, Callable[..., DSnoTResult]] = {
             "dsnot": dsnot,
+            "in proportion": _in_proportion,
             "random": partial(random_swaps, generator=trial.generator()),
             "gram": gram_swaps,
         }
         refine = partial(repairs[variant.swaps], **variant.dsnot)
-    windows = shared.calibration[: math.ceil(len(shared.calibration) * variant.calibration)]
+    text = torch.cat([shared.calibration, shared.further])
+    windows = text[: math.ceil(len(shared.calibration) * variant.calibration)]
     masks = prune_lm(
         model,
         windows,
@@ -282,6 +328,7 @@ def _prune(
         refine=refine,
         layers=variant.layers,
         sparsegpt_weights="dense" if variant.dense_sparsegpt else "updated",
+        gram=variant.gram,
         batch=16,
         **budget,
     ).masks
@@ -301,6 +348,16 @@ def _prune(
     return masks
 
 
+def _in_proportion(
+    weight: Tensor, mask: Tensor, stats: LayerStats, *, cycles: int, **options: Any
+) -> DSnoTResult:
+    """DSnoT with so many cycles at 4,096 inputs, and in proportion at any other width."""
+    from rarefy.weights import dsnot
+
+    scaled = max(1, round(cycles * weight.shape[1] / 4096))
+    return dsnot(weight, mask, stats, max_cycles=scaled, **options)
+
+
 def _layer_errors(pruned: torch.nn.Module, shared: Shared) -> tuple[float, float]:
     """Errors of the layers on held-out tokens, each alone: E|eps| per token, relative output."""
     from rarefy.weights import output_error
@@ -313,79 +370,6 @@ def _layer_errors(pruned: torch.nn.Module, shared: Shared) -> tuple[float, float
         expected.append(float(((dense - sparse) @ stats.mean).abs().mean()))
         output.append(output_error(dense, sparse, stats))
     return math.fsum(expected) / len(expected), math.fsum(output) / len(output)
-
-
-def _measure_layer(arm: str, trial: Trial) -> dict[str, float]:
-    """Time one pass over a large layer of random weights; medians of a few."""
-    import statistics
-    import time
-
-    import torch
-
-    from rarefy.weights import LayerStats, dsnot, sparsegpt, wanda
-    from rarefy.weights.from_scores import row_mask
-
-    width = trial.pick(smoke=256, default=2048, full=4096)
-    draw = trial.generator()
-    spread = torch.rand(width, generator=draw) + 0.1
-    inputs = torch.randn(32, 128, width, generator=draw) * spread + 0.1
-    stats = LayerStats(width, gram=arm == "layer: sparsegpt")
-    stats.update(inputs)
-    weight = torch.randn(width, width, generator=draw)
-    mask = row_mask(wanda(weight, stats.norm), density=0.4)
-    contribution = weight * stats.mean_sum
-
-    def sort_rows() -> None:
-        # Two rankings of the pruned and two of the kept, as the released code orders them.
-        for ranking in (contribution, -contribution, weight.abs(), -weight.abs()):
-            ranking.sort(dim=1)
-
-    work, repeats = {
-        "layer: wanda": (lambda: row_mask(wanda(weight, stats.norm), density=0.4), 5),
-        "layer: dsnot": (lambda: dsnot(weight, mask, stats), 5),
-        "layer: row sorts": (sort_rows, 1),
-        "layer: sparsegpt": (lambda: sparsegpt(weight, stats.gram, density=0.4), 1),
-    }[arm]
-    if repeats > 1:
-        work()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    values = {"clock_layer_seconds": statistics.median(seconds)}
-    if arm == "layer: dsnot":
-        values["differences_from_full_sort"] = _differences(weight, mask, stats)
-    return values
-
-
-def _differences(weight: Tensor, mask: Tensor, stats: LayerStats) -> int:
-    """Mask entries in which DSnoT differs from the same swaps by full sorts, on some rows."""
-    import torch
-
-    from rarefy.kernels.cpu.swaps import swap_rows_reference
-    from rarefy.weights import dsnot, wanda
-
-    rows = slice(0, 256)
-    contribution = weight[rows] * stats.mean_sum
-    plain = swap_rows_reference(
-        contribution.numpy(),
-        (contribution * stats.variance.pow(-1.0)).numpy(),
-        wanda(weight[rows], stats.norm).numpy(),
-        mask[rows].numpy(),
-        torch.full((256,), 0.1, dtype=torch.float64).numpy(),
-        cycles=50,
-        same_sign=False,
-    )
-    swapped = dsnot(
-        weight[rows],
-        mask[rows],
-        stats,
-        max_cycles=50,
-        same_sign=False,
-        threshold_mode="released",
-    )
-    return int((swapped.mask != torch.from_numpy(plain.mask)).sum())
 
 
 def figure(measurements: Measurements) -> Figure:

@@ -356,6 +356,7 @@ class _Work:
                 sparsity=sparsity,
                 pattern=pattern,
                 refine="dsnot" if method.dsnot else None,
+                gram=method.start == "sparsegpt",
             ).masks
         weights = self.weights(model)
         if callable(method.start):

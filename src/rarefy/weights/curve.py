@@ -15,12 +15,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from rarefy.weights.masks import Masks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
 
@@ -164,6 +168,52 @@ class SparsityCurve:
             sharpness=(fit.before + fit.turn) / fit.before if fit.before > 0 else np.inf,
             bic_gain=_bic(loss, _one_line(grid, loss), 2) - _bic(loss, fit.fitted, 4),
         )
+
+    def records(self) -> list[dict[str, float]]:
+        """List every point: what ``pandas.DataFrame`` or ``csv.DictWriter`` wants.
+
+        Returns
+        -------
+        list of dict
+            ``{"row": ..., "sparsity": ..., "value": ...}``, row by row.
+
+        Examples
+        --------
+        >>> SparsityCurve((0, 0.5), [[1.0, 0.8]], greater_is_better=True).records()
+        [{'row': 0, 'sparsity': 0, 'value': 1.0}, {'row': 0, 'sparsity': 0.5, 'value': 0.8}]
+        """
+        return [
+            {"row": row, "sparsity": sparsity, "value": value}
+            for row, values in enumerate(self.values)
+            for sparsity, value in zip(self.sparsities, values, strict=True)
+        ]
+
+    def plot(self, axes: Axes | None = None, *, label: str | None = None) -> Axes:
+        """Draw the mean of the rows, a band from the least to the largest, and nothing else.
+
+        Parameters
+        ----------
+        axes : matplotlib Axes, optional
+            Where to draw; new ones by default, which no window shows
+            (``axes.figure.savefig("curve.svg")``).
+        label : str, optional
+            Of the line, for a legend.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        if axes is None:
+            from matplotlib.figure import Figure
+
+            axes = Figure(layout="constrained").subplots()
+            axes.set(xlabel="sparsity", yscale="log" if self.log else "linear")
+        values = np.asarray(self.values, float)
+        (line,) = axes.plot(self.sparsities, values.mean(0), marker=".", label=label)
+        if len(values) > 1:
+            band = values.min(0), values.max(0)
+            axes.fill_between(self.sparsities, *band, color=line.get_color(), alpha=0.15, lw=0)
+        return axes
 
     def _quality(self, *, log: bool) -> Floats:
         values = np.asarray(self.values, float)

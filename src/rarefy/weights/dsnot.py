@@ -189,16 +189,17 @@ def random_swaps(
     DSnoTResult
     """
     guided = dsnot(weight, mask, stats, **options)
-    pattern = options.get("pattern")
+    pattern, swaps = options.get("pattern"), guided.swaps.cpu()
     new = mask.cpu().clone()
     order = torch.rand(new.shape, generator=generator)
     if pattern is None:
-        wanted = guided.swaps.cpu().unsqueeze(1)
-        # Places of the pruned, and of the kept, in a random order of each.
-        revived, dropped = ((order + side).argsort(1).argsort(1) < wanted for side in (new, ~new))
-        new = new & ~dropped | revived
+        places = order.argsort(1)
+        kept = new.gather(1, places)
+        # The place of each entry in the random order of its own side.
+        turn = torch.where(kept, kept.cumsum(1), (~kept).cumsum(1))
+        new ^= torch.zeros_like(new).scatter_(1, places, turn <= swaps.unsqueeze(1))
     else:
-        _swap_in_groups(new, order, guided.swaps.tolist(), pattern.m)
+        _swap_in_groups(new, order, swaps, pattern.m)
     contribution = weight.detach().cpu().float() * stats.mean_sum.cpu()
     error = contribution.masked_fill(new, 0).double().sum(1)
     return DSnoTResult(
@@ -217,15 +218,20 @@ def check_mask(weight: Tensor, mask: Tensor) -> None:
         raise ValueError("weight holds NaN: no weight of its rows can be ranked")
 
 
-def _swap_in_groups(new: Tensor, order: Tensor, swaps: list[int], m: int) -> None:
-    for kept, drawn, wanted in zip(new, order.argsort(1), swaps, strict=True):
-        was_kept = kept.clone()
-        groups = drawn // m
-        for revived in drawn[~was_kept[drawn]].tolist():
-            same = drawn[(groups == revived // m) & was_kept[drawn] & kept[drawn]]
-            if wanted and len(same):
-                kept[revived], kept[same[0]] = True, False
-                wanted -= 1
+def _swap_in_groups(new: Tensor, order: Tensor, swaps: Tensor, m: int) -> None:
+    """Swap in place, one a round in every row: the first in ``order`` with room in its group."""
+    rows = torch.arange(len(new))
+    was, order = new.clone(), order.view(len(new), -1, m)
+    for done in range(int(swaps.max()) if len(swaps) else 0):
+        droppable = (was & new).view_as(order)
+        revivable = ~(was | new).view_as(order) & droppable.any(-1, keepdim=True)
+        revived = order.masked_fill(~revivable, torch.inf).flatten(1).argmin(1)
+        group = revived // m
+        inside = order[rows, group].masked_fill(~droppable[rows, group], torch.inf)
+        dropped = group * m + inside.argmin(1)
+        live = (swaps > done) & revivable.flatten(1).any(1)
+        new[rows[live], revived[live]] = True
+        new[rows[live], dropped[live]] = False
 
 
 def _growth(

@@ -66,7 +66,7 @@ class PrunedLayer(NamedTuple):
     swaps : int
         Swaps made by the repair, over all rows.
     output_error : float
-        ``||(W - W^) X|| / ||W X||`` on the calibration tokens.
+        ``||(W - W^) X|| / ||W X||`` on the calibration tokens; NaN without Gram matrices.
     """
 
     name: str
@@ -100,6 +100,7 @@ def prune_lm(
     variance: Literal["exact", "batch_mean"] = "exact",
     block: int = 128,
     damp: float = 0.01,
+    gram: bool = True,
     batch: int = 8,
     progress: Progress | None = None,
 ) -> PrunedModel:
@@ -127,6 +128,10 @@ def prune_lm(
         See :class:`LayerStats`.
     block, damp
         Of :func:`sparsegpt`.
+    gram : bool, default True
+        Gather each layer's Gram matrix. SparseGPT, :func:`gram_swaps` and ``accept="if_mse_drops"``
+        of :func:`dsnot` need it; magnitude, Wanda and DSnoT do not, and are a third faster without
+        (wide layers gain more), but then say no :attr:`PrunedLayer.output_error`.
     batch : int, default 8
         Windows a forward pass.
     progress : callable ``(what, fraction)``, optional
@@ -142,6 +147,8 @@ def prune_lm(
         window. Requests are checked before anything is changed.
     """
     start = _Start(method, _share(density, sparsity, pattern), pattern, block, damp)
+    if method == "sparsegpt" and not gram:
+        raise ValueError("method 'sparsegpt' works on Gram matrices: gram=True is wanted")
     if sparsegpt_weights not in ("updated", "dense"):
         raise ValueError(f"sparsegpt_weights is 'updated' or 'dense', got {sparsegpt_weights!r}")
     repair = dsnot if refine == "dsnot" else refine
@@ -183,11 +190,11 @@ def prune_lm(
                 error_before=before,
                 error_after=after,
                 swaps=swaps,
-                output_error=output_error(dense, weight, stats),
+                output_error=output_error(dense, weight, stats) if gram else math.nan,
             )
         )
 
-    walk_blocks(model, windows, visit, gram=True, variance=variance, batch=batch, progress=progress)
+    walk_blocks(model, windows, visit, gram=gram, variance=variance, batch=batch, progress=progress)
     return PrunedModel(Masks(masks), report)
 
 
