@@ -149,7 +149,7 @@ def test_stopping_early_is_said() -> None:
 
 
 def test_bad_input() -> None:
-    X, y = data(10, 4)
+    X, y = data(10, 6)
     with pytest.raises(ValueError, match="NaN"):
         penalty_path(np.where(X > 3, np.nan, X), y, L1(1.0))
     with pytest.raises(ValueError, match="0 feature"):

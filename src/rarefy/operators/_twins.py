@@ -160,7 +160,7 @@ def prox(x: float, step: float, twin: Any) -> float:
 
 # Numba unpacks no slice of a named tuple, hence the two lengths by hand.
 @overload(value)
-def _value(x: Any, twin: Any) -> Callable[..., float]:
+def _value(x: Any, twin: Any) -> Callable[..., float]:  # noqa: ARG001
     of_kind = _VALUE[twin.instance_class]
     if len(twin) == 2:
 
@@ -175,7 +175,7 @@ def _value(x: Any, twin: Any) -> Callable[..., float]:
 
 
 @overload(prox)
-def _prox(x: Any, step: Any, twin: Any) -> Callable[..., float]:
+def _prox(x: Any, step: Any, twin: Any) -> Callable[..., float]:  # noqa: ARG001
     of_kind = _PROX[twin.instance_class]
     if len(twin) == 2:
 

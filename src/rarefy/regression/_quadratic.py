@@ -6,7 +6,8 @@ r"""The weighted least-squares problem on a working set of columns, in three for
 with m and :math:`\bar z` the weighted means, which eliminates the intercept. A form knows its
 columns' indices, runs epochs from given coefficients, and says the gradient, :math:`\|t - Zb\|^2`
 and :math:`t^\top(t - Zb)` where it stands. ``GramForm`` also grows, so that a path of strengths
-computes each inner product once.
+computes each inner product once. Forms hold float64 whatever X holds: extrapolation multiplies
+rounding errors, and a working set is small.
 
 Source: Friedman, Hastie and Tibshirani 2010. Departures: the Gram matrix is that of every column
 that has been in a working set, not of the columns that have been nonzero.
@@ -32,7 +33,7 @@ class _Centred:
         self.total = float(weights.sum())
         self.roots = np.sqrt(weights)
         self.target_mean = float(weights @ target) / self.total if centre else 0.0
-        self.target = (self.roots * (target - self.target_mean)).astype(X.dtype)
+        self.target = self.roots * (target - self.target_mean)
         self.indices = np.empty(0, np.int64)
         self.means = np.empty(0)
 
@@ -42,12 +43,11 @@ class _Centred:
 
     def _dense(self, columns: Array) -> tuple[Array, Array]:
         """Z and m of some columns."""
-        block = np.asfortranarray(self.X[:, columns])
+        block = np.asfortranarray(self.X[:, columns], np.float64)
         means = self.weights @ block / self.total if self.centre else np.zeros(len(columns))
-        if self.centre:
-            block = block - means.astype(block.dtype)
-        block *= self.roots.astype(block.dtype)[:, None]
-        return np.asfortranarray(block), means
+        block -= means
+        block *= self.roots[:, None]
+        return block, means
 
 
 class GramForm(_Centred):
@@ -55,10 +55,10 @@ class GramForm(_Centred):
 
     def __init__(self, X: Any, weights: Array, target: Array, *, centre: bool) -> None:
         super().__init__(X, weights, target, centre=centre)
-        self.columns = np.empty((len(target), 0), X.dtype, order="F")
-        self.gram = np.empty((0, 0), X.dtype)
-        self.linear = np.empty(0, X.dtype)
-        self.squares = np.empty(0, X.dtype)
+        self.columns = np.empty((len(target), 0), order="F")
+        self.gram = np.empty((0, 0))
+        self.linear = np.empty(0)
+        self.squares = np.empty(0)
         self._norm = float(self.target @ self.target)
 
     def include(self, columns: Array) -> None:
@@ -143,17 +143,17 @@ class SparseForm(_Centred):
         part = X[:, columns]
         sums = part.T @ weights
         self.means = sums / self.total if centre else np.zeros(len(columns))
-        part.data = part.data * self.roots[part.indices].astype(X.dtype)
+        part.data = part.data * self.roots[part.indices]
         self.part = part
         squares = np.asarray(part.multiply(part).sum(axis=0)).ravel()
-        self.squares = (squares - self.means**2 * self.total).astype(X.dtype)
-        self._rows = (self.roots if centre else np.zeros_like(self.roots)).astype(X.dtype)
+        self.squares = squares - self.means**2 * self.total
+        self._rows = self.roots if centre else np.zeros_like(self.roots)
 
     def start(self, coef: Array) -> None:
         """Stand at these coefficients."""
         self._residual = self.target - self.part @ coef
         if self.centre:
-            self._residual += self._rows * coef.dtype.type(self.means @ coef)
+            self._residual += self._rows * float(self.means @ coef)
 
     def descend(self, coef: Array, steps: Array, twin: Any, epochs: int, tol: float) -> int:
         """Run epochs; ``coef`` is updated in place."""

@@ -91,7 +91,7 @@ class PathSolver:
     ) -> None:
         self.X, self.y, self.weights, self.loss = X, y, weights, loss
         self.fit_intercept, self.tol, self.max_iter = fit_intercept, tol, max_iter
-        self.coef = np.zeros(X.shape[1], X.dtype)
+        self.coef = np.zeros(X.shape[1])
         self.intercept = loss.null_intercept(float(weights @ y)) if fit_intercept else 0.0
         self.eta = np.full(len(y), self.intercept)
         self._gram = (
@@ -129,7 +129,7 @@ class PathSolver:
         convex = has_gap(penalty)
         target = self.tol * (self._gap_scale if convex else self._kkt_scale)
         steps = steps_of(self.curvature(), penalty)
-        scores = violations(self.coef, self.gradient * self.coef.dtype.type(foresight), steps, of)
+        scores = violations(self.coef, self.gradient * foresight, steps, of)
         reached = gap = np.nan
         n_iter, share, cut = 0, 1.0, False
         working = np.flatnonzero(self.coef)
@@ -156,12 +156,18 @@ class PathSolver:
             if not outside.any():
                 share /= 10
         return Solution(
-            self.coef.copy(), self.intercept, gap, violation, target, n_iter, reached <= target
+            self.coef.astype(self.X.dtype),
+            self.intercept,
+            gap,
+            violation,
+            target,
+            n_iter,
+            reached <= target,
         )
 
     def _refresh(self) -> None:
         slope = self.weights * self.loss.slope(self.y, self.eta)
-        self.gradient = self.X.T @ slope.astype(self.X.dtype)
+        self.gradient = (self.X.T @ slope.astype(self.X.dtype)).astype(np.float64)
 
     def _solve_on(
         self, working: np.ndarray, penalty: Penalty, of: Any, tol: float, budget: int
@@ -201,7 +207,7 @@ class PathSolver:
         part = self.X[:, working]
         coef = self.coef[working]
         epochs = 0
-        objective = self._objective(coef, self.intercept, self.eta, of)
+        objective = self._objective(coef, self.eta, of)
         for _ in range(_NEWTON_STEPS):
             slope = self.loss.slope(self.y, self.eta)
             # a saturated row curves by next to nothing and would ask for an endless step
@@ -215,9 +221,9 @@ class PathSolver:
             along = np.asarray(part @ move, np.float64) + shift
             size = 1.0
             while size > 1e-10:
-                trial = coef + coef.dtype.type(size) * move
+                trial = coef + size * move
                 eta = self.eta + size * along
-                lower = self._objective(trial, self.intercept + size * shift, eta, of)
+                lower = self._objective(trial, eta, of)
                 if lower <= objective:
                     break
                 size /= 2
@@ -234,7 +240,7 @@ class PathSolver:
         self, part: Any, form: Any, coef: np.ndarray, penalty: Penalty, of: Any
     ) -> float:
         slope = self.weights * self.loss.slope(self.y, self.eta)
-        gradient = part.T @ slope.astype(part.dtype)
+        gradient = part.T @ slope
         if has_gap(penalty):
             gap = duality_gap(penalty, self.loss, self.y, self.eta, self.weights, coef, gradient)
             return max(gap, abs(float(slope.sum())) if self.fit_intercept else 0.0)
@@ -242,7 +248,7 @@ class PathSolver:
             violations(coef, gradient, steps_of(form.squares, penalty), of).max(initial=0.0)
         )
 
-    def _objective(self, coef: np.ndarray, intercept: float, eta: Vector, of: Any) -> float:
+    def _objective(self, coef: np.ndarray, eta: Vector, of: Any) -> float:
         return float(self.weights @ self.loss.value(self.y, eta)) + float(penalty_sum(coef, of))
 
 
@@ -250,14 +256,15 @@ def minimise(
     form: Any, coef: np.ndarray, penalty: Penalty, of: Any, tol: float, budget: int
 ) -> int:
     """Epochs on a working set's quadratic problem until its gap or violation is under ``tol``."""
-    steps = steps_of(form.squares, penalty).astype(coef.dtype)
+    steps = steps_of(form.squares, penalty)
     form.start(coef)
     epochs = 0
     while epochs < budget:
         ran = form.descend(coef, steps, of, min(_EPOCHS, budget - epochs), 0.0)
         epochs += ran
         if has_gap(penalty):
-            reached = quadratic_gap(penalty, *form.energies(coef), coef, form.gradient())
+            squared, along = form.energies(coef)
+            reached = quadratic_gap(penalty, squared, along, coef, form.gradient())
         else:
             reached = violations(coef, form.gradient(), steps, of).max(initial=0.0)
         # fewer epochs than asked for: nothing moves any more, to the last bit

@@ -22,7 +22,7 @@ from sklearn.utils import check_array, check_consistent_length, check_X_y
 from sklearn.utils.validation import _check_sample_weight
 
 from rarefy.kernels.cpu.coordinate_descent import violations
-from rarefy.operators import MCP, SCAD, L1, ElasticNet, Penalty
+from rarefy.operators import L1, MCP, SCAD, ElasticNet, Penalty
 from rarefy.operators._twins import twin
 from rarefy.regression._losses import SquaredLoss
 from rarefy.regression._solver import PathSolver, Solution, steps_of
