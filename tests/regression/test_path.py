@@ -156,7 +156,7 @@ def test_bad_input() -> None:
         penalty_path(X[:, :0], y, L1(1.0))
     with pytest.raises(ValueError, match="l1_ratio is 0"):
         penalty_path(X, y, ElasticNet(1.0, l1_ratio=0.0))
-    with pytest.raises(ValueError, match="only zeros"):
+    with pytest.raises(ValueError, match="only zeros|non-zero"):
         penalty_path(X, y, L1(1.0), sample_weight=np.zeros(10))
     with pytest.raises(TypeError, match="penalty must be one of"):
         penalty_path(X, y, type("Mine", (L1,), {})(1.0))
