@@ -180,7 +180,7 @@ class SparseLogisticRegression(Classes, AtStrength):
     >>> X = np.random.default_rng(0).normal(size=(100, 30))
     >>> model = SparseLogisticRegression(L1(0.1)).fit(X, X[:, 3] > 0)
     >>> np.flatnonzero(model.coef_[0]).tolist(), model.score(X, X[:, 3] > 0)
-    ([3], 1.0)
+    ([3], 0.92)
     """
 
 
