@@ -40,6 +40,8 @@ _EPOCHS = 2 * WINDOW
 _STEP_SHARE = 0.9
 """Of the penalty's largest step, where a column's curvature would allow more."""
 _NEWTON_STEPS = 100
+_FLOOR = 1e-6
+"""Of the tolerance on a set: beyond it, rounding alone keeps the whole problem from its own."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ class PathSolver:
             outside[working] = 0
             if not outside.any():
                 share /= 10
+                if share < _FLOOR:
+                    break
         return Solution(
             self.coef.astype(self.X.dtype),
             self.intercept,

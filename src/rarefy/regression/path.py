@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -127,32 +127,15 @@ def penalty_path(
         tol=tol,
         max_iter=max_iter,
     )
-    return follow(solver, penalty, strengths=strengths, n_strengths=n_strengths, eps=eps)
-
-
-def follow(
-    solver: PathSolver,
-    penalty: Penalty,
-    *,
-    strengths: Sequence[float] | np.ndarray | None,
-    n_strengths: int,
-    eps: float,
-) -> PenaltyPath:
-    """Solve at each strength from where the last ended."""
     if strengths is None:
         grid = strength_grid(solver, penalty, n_strengths, eps)
     else:
         grid = np.sort(check_array(strengths, ensure_2d=False, dtype=np.float64))[::-1]
-    solutions: list[Solution] = []
-    last = grid[0]
-    for strength in grid:
-        foresight = last / strength if strength > 0 else 1.0
-        here = dataclasses.replace(penalty, lam=float(strength))
-        solution = solver.solve(here, foresight=foresight)
+    solutions = []
+    for solution, here in walk(solver, penalty, grid):
         if not solution.converged:
             warn_of(solution, here)
         solutions.append(solution)
-        last = strength
     return PenaltyPath(
         grid,
         np.array([s.coef for s in solutions]),
@@ -163,10 +146,20 @@ def follow(
     )
 
 
+def walk(
+    solver: PathSolver, penalty: Penalty, grid: np.ndarray
+) -> Iterator[tuple[Solution, Penalty]]:
+    """Solve at each strength of a decreasing grid from where the last ended."""
+    last = grid[0]
+    for strength in grid:
+        here = dataclasses.replace(penalty, lam=float(strength))
+        yield solver.solve(here, foresight=last / strength if strength > 0 else 1.0), here
+        last = strength
+
+
 def strength_grid(solver: PathSolver, penalty: Penalty, n_strengths: int, eps: float) -> np.ndarray:
     """A geometric grid from the largest useful strength down to ``eps`` times it."""
-    top = largest_strength(solver, penalty)
-    return top * np.geomspace(1, eps, n_strengths)
+    return largest_strength(solver, penalty) * np.geomspace(1, eps, n_strengths)
 
 
 def largest_strength(solver: PathSolver, penalty: Penalty) -> float:
@@ -210,7 +203,7 @@ def warn_of(solution: Solution, penalty: Penalty) -> None:
         f"{penalty} stopped after {solution.n_iter} epochs at a {kind} of {reached:.3g}, wanted "
         f"{solution.target:.3g}: raise max_iter or tol",
         ConvergenceWarning,
-        stacklevel=4,
+        stacklevel=3,
     )
 
 
