@@ -10,6 +10,7 @@ from rarefy.regression._losses import LogisticLoss, PoissonLoss, SquaredLoss
 from rarefy.regression.accelerated_gradient import accelerated_gradient
 from rarefy.regression.composite import Composite, MeanLoss
 from rarefy.regression.conjugate_gradient import conjugate_gradient
+from rarefy.regression.first_order_path import first_order_path
 from rarefy.regression.path import penalty_path
 
 PENALTIES = [L1(0.1), MCP(0.1, 3.0), SCAD(0.1, 3.7)]
@@ -154,3 +155,34 @@ def test_bad_options_are_refused(solve):
     ):
         with pytest.raises(ValueError, match=words):
             solve(problem, **options)
+
+
+@pytest.mark.parametrize("solve", [accelerated_gradient, conjugate_gradient])
+def test_a_path_is_that_of_coordinate_descent(solve):
+    X, y = data(48, n=50, p=80)
+    smooth = MeanLoss(SquaredLoss(), y)
+    strengths, coefs = first_order_path(
+        X, smooth, L1(1.0), lambda p, b: solve(p, b, tol=1e-9, max_iter=20_000), n_strengths=12
+    )
+    reference = penalty_path(X, y, L1(1.0), strengths=strengths, fit_intercept=False, tol=1e-10)
+    np.testing.assert_allclose(strengths[0], np.abs(X.T @ y).max() / 50)
+    np.testing.assert_allclose(coefs, reference.coefs, atol=1e-4)
+
+
+def test_columns_that_the_strong_rule_drops_wrongly_come_back():
+    # The rule can fail only where two columns lean on each other: force it with a long step.
+    X, y = data(49, n=40, p=30)
+    smooth = MeanLoss(SquaredLoss(), y)
+    top = np.abs(X.T @ y).max() / 40
+    seen = []
+
+    def solve(problem, start):
+        seen.append(problem.X.shape[1])
+        return conjugate_gradient(problem, start, tol=1e-10, max_iter=20_000)
+
+    _, coefs = first_order_path(X, smooth, L1(1.0), solve, strengths=[0.9 * top, 0.55 * top])
+    reference = penalty_path(X, y, L1(1.0), strengths=[0.55 * top], fit_intercept=False, tol=1e-10)
+    np.testing.assert_allclose(coefs[1], reference.coefs[0], atol=1e-5)
+    assert max(seen) < 30
+    with pytest.raises(ValueError, match="strengths must be positive"):
+        first_order_path(X, smooth, L1(1.0), solve, strengths=[0.0])

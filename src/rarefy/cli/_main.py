@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import rarefy
-from rarefy.cli import _console, compare, doctor, handbook, papers, prune, run, sae, tour
+from rarefy.cli import _console, compare, doctor, handbook, papers, prune, run, sae, screen, tour
 
 app = typer.Typer(
     name="rarefy",
@@ -31,6 +31,7 @@ app.command("tour")(tour.tour)
 app.command("prune")(prune.prune)
 app.add_typer(compare.app, name="compare")
 app.add_typer(sae.app, name="sae")
+app.command("screen")(screen.screen)
 app.command("doctor")(doctor.doctor)
 app.command("handbook")(handbook.handbook)
 

@@ -10,8 +10,11 @@
 ``interactions``  who chose what: a user's file, k-core, splits, a planted generator;
 ``stdlib_interactions``  which functions call what, and which docstrings say what;
 ``concept_tree``  parents and their children as directions, with the truth known.
+``columns``  columns of tables larger than memory, in blocks: arrays, ``.npy``;
+``plink``, ``tables``  such columns of PLINK genotypes, of CSV and Parquet.
 """
 
+from rarefy.data.columns import Columns, array_columns, npy_columns, open_columns
 from rarefy.data.concept_tree import ConceptTree, make_concept_tree
 from rarefy.data.images import Images, digits, read_images
 from rarefy.data.interactions import (
@@ -28,12 +31,15 @@ from rarefy.data.photographs import (
     sample_patches,
     whiten_retina,
 )
+from rarefy.data.plink import plink_columns, plink_phenotype
 from rarefy.data.stdlib import HELD_OUT, Module, Passage, modules, passages
 from rarefy.data.stdlib_interactions import docstring_words, function_calls
+from rarefy.data.tables import csv_columns, parquet_columns, read_column
 from rarefy.data.text import read_documents
 from rarefy.data.tokens import encode, sample_windows, windows
 
 __all__ = [
+    "Columns",
     "ConceptTree",
     "HELD_OUT",
     "IOIEncoder",
@@ -42,7 +48,9 @@ __all__ = [
     "Interactions",
     "Module",
     "Passage",
+    "array_columns",
     "counterfactual",
+    "csv_columns",
     "digits",
     "docstring_words",
     "encode",
@@ -51,9 +59,15 @@ __all__ = [
     "k_core",
     "make_concept_tree",
     "modules",
+    "npy_columns",
+    "open_columns",
+    "parquet_columns",
     "passages",
     "photographs",
     "planted_interactions",
+    "plink_columns",
+    "plink_phenotype",
+    "read_column",
     "read_documents",
     "read_images",
     "read_interactions",
