@@ -17,6 +17,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rarefy.operators import Penalty
 from rarefy.regression.composite import Composite, Descent, Smooth, Vector
@@ -85,7 +86,7 @@ def first_order_path(
         raise ValueError(f"strengths must be positive, got {grid.min():g}")
     coefs, old = [], max(top, grid[0])
     for lam in grid:
-        at = dataclasses.replace(penalty, lam=float(lam))  # type: ignore[call-arg]
+        at = dataclasses.replace(penalty, lam=float(lam))
         kept = (slopes >= 2 * lam - old) | (b != 0)
         while True:
             columns = np.flatnonzero(kept)
@@ -101,7 +102,7 @@ def first_order_path(
 
 
 def _restricted(
-    X: Vector, smooth: Smooth, penalty: Penalty, solve: Solver, b: Vector, columns: Vector
+    X: Vector, smooth: Smooth, penalty: Penalty, solve: Solver, b: Vector, columns: NDArray[np.int_]
 ) -> Vector:
     found = solve(Composite(X[:, columns], smooth, penalty), b[columns])
     whole = np.zeros_like(b)
