@@ -55,43 +55,57 @@ class GramForm(_Centred):
 
     def __init__(self, X: Any, weights: Array, target: Array, *, centre: bool) -> None:
         super().__init__(X, weights, target, centre=centre)
-        self.columns = np.empty((len(target), 0), order="F")
-        self.gram = np.empty((0, 0))
+        # Z^T and the Gram matrix, with room to grow beyond the columns that are in
+        self._rows = np.empty((0, len(target)))
+        self._gram = np.empty((0, 0))
         self.linear = np.empty(0)
-        self.squares = np.empty(0)
         self._norm = float(self.target @ self.target)
+
+    @property
+    def squares(self) -> Array:
+        """Squared norms of the columns."""
+        return self._gram.diagonal()[: len(self.indices)].copy()
 
     def include(self, columns: Array) -> None:
         """Make sure that these columns are in; the columns already in keep their places."""
         fresh = np.setdiff1d(columns, self.indices)
-        if not fresh.size:
+        old, new = len(self.indices), len(self.indices) + len(fresh)
+        if old == new:
             return
+        if new > len(self._gram):
+            self._hold(np.arange(old), 2 * new)
         block, means = self._dense(fresh)
-        cross = block.T @ self.columns
-        corner = block.T @ block
-        self.gram = np.ascontiguousarray(np.block([[self.gram, cross.T], [cross, corner]]))
-        self.columns = np.concatenate([self.columns.T, block.T]).T
-        self.linear = np.concatenate([self.linear, block.T @ self.target])
-        self.squares = self.gram.diagonal().copy()
+        self._rows[old:new] = block.T
+        cross = self._rows[:new] @ block
+        self._gram[:new, old:new] = cross
+        self._gram[old:new, :old] = cross[:old].T
+        self.linear = np.concatenate([self.linear, self.target @ block])
         self.indices = np.concatenate([self.indices, fresh])
         self.means = np.concatenate([self.means, means])
 
     def restrict(self, columns: Array) -> None:
         """Let go of every other column."""
         kept = np.flatnonzero(np.isin(self.indices, columns))
-        self.gram = np.ascontiguousarray(self.gram[np.ix_(kept, kept)])
-        self.columns = self.columns.T[kept].T
-        self.linear, self.squares = self.linear[kept], self.squares[kept]
-        self.indices, self.means = self.indices[kept], self.means[kept]
+        self._hold(kept, 2 * len(kept))
+        self.linear, self.means = self.linear[kept], self.means[kept]
+        self.indices = self.indices[kept]
+
+    def _hold(self, kept: Array, room: int) -> None:
+        """Move these places to the front of new arrays."""
+        rows, gram = np.empty((room, self._rows.shape[1])), np.zeros((room, room))
+        rows[: len(kept)] = self._rows[kept]
+        gram[: len(kept), : len(kept)] = self._gram[np.ix_(kept, kept)]
+        self._rows, self._gram = rows, gram
 
     def start(self, coef: Array) -> None:
         """Stand at these coefficients."""
-        self._gradient = self.gram @ coef - self.linear
+        on = np.flatnonzero(coef)
+        self._gradient = coef[on] @ self._gram[on, : len(coef)] - self.linear
 
     def descend(self, coef: Array, steps: Array, twin: Any, epochs: int, tol: float) -> int:
         """Run epochs; ``coef`` is updated in place."""
         return descend_gram(
-            self.gram, self.linear, coef, self._gradient, steps, twin, epochs, tol
+            self._gram, self.linear, coef, self._gradient, steps, twin, epochs, tol
         )  # fmt: skip
 
     def gradient(self) -> Array:

@@ -36,7 +36,7 @@ from rarefy.regression._quadratic import GramForm, working_form
 SMALLEST_SET = 100
 GRAM_LIMIT = 4096
 """Columns beyond which the Gram matrix (128 MiB) gives way to the columns themselves."""
-_EPOCHS = 2 * WINDOW
+_EPOCHS = WINDOW
 _STEP_SHARE = 0.9
 """Of the penalty's largest step, where a column's curvature would allow more."""
 _NEWTON_STEPS = 100
@@ -186,7 +186,7 @@ class PathSolver:
     ) -> int:
         form: Any = self._gram
         if form is not None and len(working) <= GRAM_LIMIT:
-            if len(form.indices) > 3 * len(working) + SMALLEST_SET:
+            if len(form.indices) > 1.5 * len(working) + SMALLEST_SET:
                 form.restrict(working)
             form.include(working)
         else:

@@ -41,8 +41,8 @@ def descend_gram(
 
     Parameters
     ----------
-    gram : float array, shape (w, w), C-ordered
-        Z^T Z.
+    gram : float array, C-ordered
+        Z^T Z, shape (w, w), in the corner of an array that may be larger.
     linear : float array, shape (w,)
         Z^T t.
     coef, gradient : float arrays, shape (w,)
