@@ -3,6 +3,9 @@
 Linear models   ``linear``                least squares, logistic and Poisson regression with any
                                           separable penalty, with and without cross-validation
                 ``path``                  :func:`penalty_path`: solutions along strengths
+Random pivots   ``pivots``                :func:`random_pivot_basis`, :class:`PivotPreconditioner`,
+                                          :func:`preconditioner_quality`
+                ``random_pivot_lasso``    :class:`RandomPivotLasso`
 First order     ``composite``             :class:`Composite`: a smooth function of X b and a penalty
                 ``accelerated_gradient``  :func:`accelerated_gradient`, with its baselines
                 ``conjugate_gradient``    :func:`conjugate_gradient`, proximal and on the manifold
@@ -30,6 +33,13 @@ from rarefy.regression.linear import (
 from rarefy.regression.mixed_effects import TsallisMixedRegressor
 from rarefy.regression.mutual_information import linfoot
 from rarefy.regression.path import PenaltyPath, penalty_path
+from rarefy.regression.pivots import (
+    PivotBasis,
+    PivotPreconditioner,
+    preconditioner_quality,
+    random_pivot_basis,
+)
+from rarefy.regression.random_pivot_lasso import RandomPivotLasso
 from rarefy.regression.screening import MutualInfoScreener, clump, mutual_info_screen
 
 __all__ = [
@@ -38,6 +48,9 @@ __all__ = [
     "MeanLoss",
     "MutualInfoScreener",
     "PenaltyPath",
+    "PivotBasis",
+    "PivotPreconditioner",
+    "RandomPivotLasso",
     "SparseLinearRegression",
     "SparseLinearRegressionCV",
     "SparseLogisticRegression",
@@ -53,4 +66,6 @@ __all__ = [
     "linfoot",
     "mutual_info_screen",
     "penalty_path",
+    "preconditioner_quality",
+    "random_pivot_basis",
 ]
