@@ -71,8 +71,8 @@ def test_the_adversary_hides_in_its_columns():
 
 
 def test_rows_needed_lie_on_the_grid():
-    assert rows_needed(FIXED[1], 60, (30, 40), 0, error=1e-9) == 40
-    assert rows_needed(FIXED[1], 60, (30, 40), 0, error=10.0) == 30
+    assert rows_needed(FIXED[1], 60, (40, 50), 0, error=1e-9) == 50
+    assert rows_needed(FIXED[1], 60, (40, 50), 0, error=10.0) == 40
 
 
 def test_the_figure_draws_every_arm(smoke):

@@ -88,7 +88,7 @@ def setup(
     """
     from rarefy.papers._random_support_trials import K, design, problem, stream
 
-    n = trial.pick(smoke=60, default=200, full=200) if rows is None else rows
+    n = trial.pick(smoke=80, default=200, full=200) if rows is None else rows
     d = trial.pick(smoke=120, default=1000, full=1000) if columns is None else columns
     draws = trial.pick(smoke=1, default=3, full=5) if draws is None else draws
     for name, value, least in (("rows", n, 4 * K), ("columns", d, 4 * K), ("draws", draws, 1)):
