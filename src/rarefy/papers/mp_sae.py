@@ -109,7 +109,7 @@ def _measure_tree(arm: str, trial: Trial) -> dict[str, float]:
 
     settings = {name: setting for name, setting in TREES.items() if arm in setting[2]}
     trial.progress("learning concept trees", 0.0)
-    steps = trial.pick(smoke=20, default=900, full=15_000)
+    steps = trial.pick(smoke=6, default=900, full=15_000)
     learned = side_by_side(
         [
             partial(
@@ -145,7 +145,7 @@ def _measure_real(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     from rarefy.papers._mp_sae_training import side_by_side
 
     trial.progress("learning patches and activations", 0.4)
-    steps = trial.pick(smoke=10, default=200, full=20_000)
+    steps = trial.pick(smoke=4, default=200, full=20_000)
     at = partial(learn, arm, steps=steps, batch=trial.pick(smoke=256, default=512, full=4096))
     counts = (4, 8, 16)
     jobs = [
@@ -179,7 +179,7 @@ def _measure_planted(arm: str, trial: Trial) -> dict[str, float]:
     trial.progress("learning planted data", 0.8)
     sizes = {
         "rows": trial.pick(smoke=1000, default=10_000, full=50_000),
-        "steps": trial.pick(smoke=10, default=400, full=5000),
+        "steps": trial.pick(smoke=4, default=400, full=5000),
         "seed": trial.seed,
     }
     shared, recovered = side_by_side(
