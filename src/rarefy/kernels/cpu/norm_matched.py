@@ -127,11 +127,11 @@ def _cut(
 ) -> None:
     """For every row the smallest score kept, how many equal it, and how many are kept."""
     work = np.empty(u.shape[1], np.float32)
-    floor = np.float32(0)
+    floor = 0.0
     for i in range(first, stop):
         m = _above(u[i], scale, floor, work)
         if floor > 0 and (m < k_min or not _surely_reaches(work[:m], target[i])):
-            m = _above(u[i], scale, np.float32(0), work)
+            m = _above(u[i], scale, 0.0, work)
         cuts[i], ties[i], offsets[i + 1] = np.float32(np.inf), 0, 0
         if target[i] == 0 or m == 0:
             continue
@@ -144,7 +144,7 @@ def _cut(
         for j in range(m):
             above += work[j] > cut
         cuts[i], ties[i], offsets[i + 1] = cut, count - above, count
-        floor = np.float32(_BELOW * cut)
+        floor = _BELOW * float(cut)
 
 
 @njit(nogil=True, cache=True)
