@@ -31,7 +31,8 @@ def rows() -> list[dict[str, Any]]:
 
 def _rows() -> list[dict[str, Any]]:
     sae = MatchingPursuitSAE(D, LATENTS, k=STEPS)
-    x = torch.randn(BATCH, D, generator=torch.Generator().manual_seed(0))
+    # Not the dictionary's seed, which draws the same numbers: every row would be an atom.
+    x = torch.randn(BATCH, D, generator=torch.Generator().manual_seed(1))
 
     def ours() -> Tensor:
         return (x - sae.decode(sae.encode(x))).square().sum() / BATCH

@@ -36,3 +36,17 @@ def test_same_entries_on_random_rows(width, nearest):
 def test_ties_go_to_the_lowest_index(values, target, nearest):
     u = torch.tensor([values], dtype=torch.float32)
     assert same(u, torch.tensor([float(target)]), nearest=nearest)
+
+
+def test_a_row_does_not_depend_on_the_row_before_it():
+    g = torch.Generator().manual_seed(3)
+    sizes = torch.logspace(-3, 3, 40)[torch.randperm(40, generator=g)]
+    u = sizes[:, None] * torch.randn(40, 300, generator=g)
+    share = torch.rand(40, generator=g) * 1.2
+    target = share * u.clamp(min=0).norm(dim=1)
+    target[::7] = 0
+    u[5] = -1.0
+    for k_min in (0, 1, 30):
+        assert same(u, target, k_min=k_min)
+        alone = [norm_matched(u[i : i + 1], target[i : i + 1], k_min=k_min)[0] for i in range(40)]
+        assert torch.equal(norm_matched(u, target, k_min=k_min, threads=1)[0], torch.cat(alone))

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from rarefy.dictionaries import SparseAutoencoder
 from rarefy.evidence.claims import Measurement, Measurements
+from rarefy.operators import TopK
 from rarefy.papers import mutual_choice as recipe
 from rarefy.papers._mutual_choice_training import planted, planted_atoms
 
@@ -42,6 +44,20 @@ def test_rows_are_sums_of_as_many_features_as_they_say():
     assert density[:5].mean() > 3 * density[-20:].mean()
     norms = planted_atoms(g).norm(dim=1)
     torch.testing.assert_close(norms, torch.ones(400))
+
+
+def test_features_are_not_the_first_dictionary(monkeypatch, trial):
+    drawn = []
+
+    def noted(generator):
+        drawn.append(planted_atoms(generator))
+        return drawn[-1]
+
+    monkeypatch.setattr("rarefy.papers._mutual_choice_training.planted_atoms", noted)
+    recipe.setup(trial)
+    first = SparseAutoencoder(64, 512, TopK(8), seed=trial.seed).decoder.detach()
+    nearest = (drawn[0] @ torch.nn.functional.normalize(first, dim=1).t()).max(1).values
+    assert float(nearest.mean()) < 0.6
 
 
 def test_figure_draws_both_panels(smoke):

@@ -11,6 +11,7 @@ edges, where the transform wraps round, are cut away.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -83,13 +84,13 @@ def read_photographs(folder: Path) -> list[Tensor]:
 
 def _read(path: Path) -> Tensor:
     if path.suffix.lower() == ".imc":
-        pixels = np.fromfile(path, dtype=">u2")
-        if pixels.size != _VAN_HATEREN[0] * _VAN_HATEREN[1]:
+        content, wanted = path.read_bytes(), 2 * math.prod(_VAN_HATEREN)
+        if len(content) != wanted:
             raise ValueError(
-                f"{path} holds {pixels.size} numbers of 16 bits, expected the 1024 x 1536 of a van "
-                "Hateren image"
+                f"{path} has {len(content)} bytes, expected the {wanted} of a van Hateren image: "
+                "1024 x 1536 numbers of 16 bits"
             )
-        return _grey(pixels.reshape(_VAN_HATEREN))
+        return _grey(np.frombuffer(content, dtype=">u2").reshape(_VAN_HATEREN))
     from PIL import Image, UnidentifiedImageError
 
     try:

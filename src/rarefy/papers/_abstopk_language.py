@@ -78,7 +78,13 @@ class Language(NamedTuple):
 
 @cache
 def language(
-    path: str | None, text: Path | None, site: int, device: str, rows: int, labelled_rows: int
+    path: str | None,
+    text: Path | None,
+    site: int,
+    device: str,
+    rows: int,
+    labelled_rows: int,
+    judged_windows: int,
 ) -> Language:
     """Open the model and harvest its rows, once for all seeds."""
     opened = open_model(path, device=device)
@@ -108,7 +114,7 @@ def language(
                 f"the text has {prose} tokens of comments and strings in {len(part.kind)}: Python "
                 "source with both prose and code is wanted"
             )
-    last = slice(2 * each, 2 * each + 8)
+    last = slice(2 * each, 2 * each + judged_windows)
     probing, test = parts
     return Language(
         opened, site, scale, x * scale, probing, test, cut[last], cut_kinds[last], pieces
@@ -326,7 +332,7 @@ def steered(
     sae: SparseAutoencoder | None, data: Language, *, kl: float, one_sided: bool = False
 ) -> dict[str, float]:
     """Shift of log odds at equal KL for every pair of sets, both ways, by one latent or by DiM."""
-    run = steered_predictions(data.opened.model, data.windows[:4, :64], data.site)
+    run = steered_predictions(data.opened.model, data.windows[::2, :64], data.site)
     values = {}
     for name, sets in steering_sets(data.pieces).items():
         a, b = steering_rows(data, sets)

@@ -11,20 +11,22 @@ from rarefy.papers._mp_sae_training import trained
 
 _D = 32
 _SHARED, _OWN = 24, 12
+_SHARED_A_ROW, _GAP = 5, 2.0
+_K = 5
+"""The paper's, on images of everyday scenes; a row has more concepts than that, as a scene has."""
 
 
 def modalities(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Rows of two modalities: a shared concept, an offset, and a concept of the modality's own."""
+    """Rows of two modalities: an offset, shared concepts, and one of the modality's own."""
     shared = _unit(_SHARED, generator)
-    offset = _unit(1, generator)
+    offset = _GAP * _unit(1, generator)
     rows = []
     for sign in (1.0, -1.0):
-        own = _unit(_OWN, generator)
-        x = sign * offset
-        for directions in (shared, own):
-            which = torch.randint(len(directions), (n,), generator=generator)
-            amplitude = 1 + 0.25 * torch.randn(n, 1, generator=generator)
-            x = x + amplitude * directions[which]
+        x = sign * offset.expand(n, -1)
+        for directions, a_row in ((shared, _SHARED_A_ROW), (_unit(_OWN, generator), 1)):
+            which = torch.rand(n, len(directions), generator=generator).topk(a_row).indices
+            amplitude = 1 + 0.25 * torch.randn(n, a_row, 1, generator=generator)
+            x = x + (amplitude * directions[which]).sum(1)
         rows.append(x)
     return rows[0], rows[1]
 
@@ -40,13 +42,13 @@ def shared_share(sae: SparseAutoencoder, first: Tensor, second: Tensor) -> float
 
 def learn_modalities(arm: str, *, rows: int, steps: int, seed: int) -> float:
     """Train on both modalities, and measure how many latents serve both."""
-    first, second = modalities(rows, torch.Generator().manual_seed(seed))
+    first, second = modalities(rows, _truth(seed))
     sae = trained(
         arm,
         ArrayStream(torch.cat([first, second]), batch_size=512, seed=seed),
         d=_D,
         n_latents=2 * (_SHARED + 2 * _OWN),
-        k=5,
+        k=_K,
         steps=steps,
         lr=4e-3,
         seed=seed,
@@ -56,7 +58,7 @@ def learn_modalities(arm: str, *, rows: int, steps: int, seed: int) -> float:
 
 def learn_superposed(arm: str, *, rows: int, steps: int, seed: int) -> float:
     """Recovery of 100 features in 32 dimensions, rare ones rarer: mean matched cosine."""
-    g = torch.Generator().manual_seed(seed)
+    g = _truth(seed)
     features = _unit(100, g)
     weights = 1 / (torch.arange(100) + 6.0)
     # the smallest exponential arrival times are a draw without replacement
@@ -75,6 +77,11 @@ def learn_superposed(arm: str, *, rows: int, steps: int, seed: int) -> float:
     )
     cosines = features @ sae.decoder.detach().t()
     return float(cosines[torch.arange(100), assign(cosines)].mean())
+
+
+def _truth(seed: int) -> torch.Generator:
+    """Not at the seed itself, which would draw the truth as the dictionary to begin with."""
+    return torch.Generator().manual_seed(seed + 10_000)
 
 
 def _unit(rows: int, generator: torch.Generator) -> Tensor:

@@ -64,7 +64,7 @@ train(sae, ArrayStream(x, batch_size=512), steps=200)
 print(bidirectionality(sae.encode(x)).two_sided().float().mean())
 """,
     seeds={"smoke": 1, "default": 3, "full": 5},
-    tour_seeds=0,
+    tour_seeds=2,
 )
 
 
@@ -121,7 +121,8 @@ def setup(
             site,
             trial.device,
             trial.pick(smoke=1500, default=60_000, full=2_000_000),
-            trial.pick(smoke=1500, default=2500, full=40_000),
+            trial.pick(smoke=1000, default=2500, full=40_000),
+            trial.pick(smoke=2, default=8, full=8),
         )
     return Shared(rows, n_latents, k, kl)
 
@@ -167,7 +168,7 @@ def _patch_metrics(arm: str, k: int, trial: Trial) -> dict[str, float]:
     from rarefy.papers._patches import patches
 
     rows = patches(
-        train=trial.pick(smoke=4000, default=80_000, full=80_000),
+        train=trial.pick(smoke=2000, default=80_000, full=80_000),
         test=trial.pick(smoke=1000, default=8000, full=20_000),
         standardise=True,
     )
@@ -176,7 +177,7 @@ def _patch_metrics(arm: str, k: int, trial: Trial) -> dict[str, float]:
         rows.train,
         n_latents=256,
         k=k,
-        steps=trial.pick(smoke=10, default=300, full=3000),
+        steps=trial.pick(smoke=4, default=300, full=3000),
         batch_size=512,
         lr=2e-3,
         seed=trial.seed,
@@ -199,7 +200,7 @@ def _digit_metrics(arm: str, trial: Trial) -> dict[str, float]:
         x,
         n_latents=128,
         k=8,
-        steps=trial.pick(smoke=10, default=300, full=2000),
+        steps=trial.pick(smoke=4, default=300, full=2000),
         batch_size=256,
         lr=2e-3,
         seed=trial.seed,
@@ -225,7 +226,7 @@ def _on_language(arm: str, shared: Shared, trial: Trial) -> SparseAutoencoder:
         shared.language.train,
         n_latents=shared.n_latents,
         k=shared.k,
-        steps=trial.pick(smoke=10, default=250, full=20_000),
+        steps=trial.pick(smoke=4, default=250, full=20_000),
         batch_size=512,
         lr=4e-3,
         seed=trial.seed,

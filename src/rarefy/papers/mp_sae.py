@@ -4,13 +4,15 @@ A concept tree whose truth is known (part A), patches of photographs and a langu
 activations (part B), and planted data for what the paper shows on vision-language models (part C).
 
 Departures: the number of active latents of ReLU is steered to the others'; Matryoshka's prefixes
-follow the order of the latents. c3 to c5 are judged on patches and on a language model's rows; c4
-holds on the latter only, and there TopK gets worse at four times its k, not yet at twice. Recovery
-of features in superposition, where others found MP-SAE worse, is reported without a claim.
+follow the order of the latents. c2 to c5 are judged on patches and on a language model's rows, in
+place of vision backbones; c6 on two planted modalities whose rows mix more concepts than a code may
+have latents. Recovery of features in superposition, where others found MP-SAE worse, is reported
+without a claim.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from rarefy.papers._mp_sae_real import Rows
+
+# Settings were chosen on seeds from 0 to 299: figures that judge them come from seeds never seen.
+_FIRST_SEED = 1000
 
 # The settings of the tree: name, cosine between siblings, mean amplitude of children, and arms.
 _ALL = ("mp", "batchtopk", "relu", "matryoshka")
@@ -93,6 +98,7 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     """Measure an arm on all parts that speak of it."""
     from rarefy.papers._threads import one_thread
 
+    trial = replace(trial, seed=trial.seed + _FIRST_SEED)
     with one_thread():
         values = _measure_tree(arm, trial)
         if arm != "matryoshka":
@@ -109,7 +115,7 @@ def _measure_tree(arm: str, trial: Trial) -> dict[str, float]:
 
     settings = {name: setting for name, setting in TREES.items() if arm in setting[2]}
     trial.progress("learning concept trees", 0.0)
-    steps = trial.pick(smoke=20, default=900, full=15_000)
+    steps = trial.pick(smoke=6, default=900, full=15_000)
     learned = side_by_side(
         [
             partial(
@@ -145,7 +151,7 @@ def _measure_real(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     from rarefy.papers._mp_sae_training import side_by_side
 
     trial.progress("learning patches and activations", 0.4)
-    steps = trial.pick(smoke=10, default=200, full=20_000)
+    steps = trial.pick(smoke=4, default=200, full=20_000)
     at = partial(learn, arm, steps=steps, batch=trial.pick(smoke=256, default=512, full=4096))
     counts = (4, 8, 16)
     jobs = [
@@ -177,13 +183,13 @@ def _measure_planted(arm: str, trial: Trial) -> dict[str, float]:
     from rarefy.papers._mp_sae_training import side_by_side
 
     trial.progress("learning planted data", 0.8)
-    sizes = {
-        "rows": trial.pick(smoke=1000, default=10_000, full=50_000),
-        "steps": trial.pick(smoke=10, default=400, full=5000),
-        "seed": trial.seed,
-    }
+    sizes = {"rows": trial.pick(smoke=1000, default=10_000, full=50_000), "seed": trial.seed}
+    steps = trial.pick(smoke=4, default=400, full=5000)
     shared, recovered = side_by_side(
-        [partial(learn_modalities, arm, **sizes), partial(learn_superposed, arm, **sizes)]
+        [
+            partial(learn_modalities, arm, steps=steps, **sizes),
+            partial(learn_superposed, arm, steps=2 * steps, **sizes),
+        ]
     )
     return {"shared_latents": shared, "recovery_superposed": recovered}
 

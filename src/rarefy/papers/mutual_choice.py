@@ -86,13 +86,16 @@ def setup(trial: Trial, *, latents: int = 512, k: int = 8, batch: int = 1024) ->
     batch : int
         Rows that share a budget.
     """
+    import torch
+
     from rarefy.papers._mutual_choice_training import Schedule, planted, planted_atoms
 
     narrow_steps = trial.pick(smoke=10, default=450, full=700)
     wide_steps = trial.pick(smoke=3, default=120, full=700)
     narrow = Schedule(latents, k, batch, narrow_steps)
     wide = Schedule(8 * latents, k, batch, wide_steps)
-    generator = trial.generator()
+    # Not the trial's seed: from it a dictionary would draw these very features.
+    generator = torch.Generator().manual_seed(trial.seed + 10_000)
     atoms = planted_atoms(generator)
     rows = trial.pick(smoke=8192, default=60_000, full=60_000)
     return Shared(

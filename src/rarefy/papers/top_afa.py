@@ -166,7 +166,7 @@ def _of_layers(kind: str, shared: Shared, trial: Trial) -> list[SparseAutoencode
                 x,
                 n_latents=512,
                 k=_DIFFICULT,
-                steps=trial.pick(smoke=10, default=200, full=10_000),
+                steps=trial.pick(smoke=4, default=200, full=10_000),
                 batch_size=256,
                 lr=4e-3,
                 seed=trial.seed,

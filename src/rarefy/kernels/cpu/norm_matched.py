@@ -5,7 +5,8 @@ and go on in the part in which the sum of squares
 
 .. math:: s_1^2 + s_2^2 + \dots
 
-passes the target's square. About three passes over a row on average, in place of a sort.
+passes the target's square. Rows of a batch are alike, so only what is not far below the last row's
+cut is looked at first; it is nearly always enough, and then a row is passed over once.
 
 Source: weighted selection (Johnson and Mizoguchi 1978) on the rule of Lee et al. 2025 (arXiv
 2503.24277). Departures: none. Plain twin: :class:`rarefy.operators.NormMatched`.
@@ -26,6 +27,8 @@ from rarefy.kernels.cpu._threads import side_by_side, thread_count
 from rarefy.operators import NormMatched
 
 _SMALL = 16
+_BELOW = 0.8
+"""What share of the last row's cut a score must exceed to be looked at first."""
 
 
 def norm_matched(
@@ -123,14 +126,12 @@ def _cut(
     offsets: NDArray[np.int64],
 ) -> None:
     """For every row the smallest score kept, how many equal it, and how many are kept."""
-    width = u.shape[1]
-    work = np.empty(width, np.float32)
+    work = np.empty(u.shape[1], np.float32)
+    floor = 0.0
     for i in range(first, stop):
-        m = 0
-        for j in range(width):
-            score = u[i, j] * scale[j] if scale.size else u[i, j]
-            work[m] = score
-            m += score > 0
+        m = _above(u[i], scale, floor, work)
+        if floor > 0 and (m < k_min or not _surely_reaches(work[:m], target[i])):
+            m = _above(u[i], scale, 0.0, work)
         cuts[i], ties[i], offsets[i + 1] = np.float32(np.inf), 0, 0
         if target[i] == 0 or m == 0:
             continue
@@ -143,6 +144,29 @@ def _cut(
         for j in range(m):
             above += work[j] > cut
         cuts[i], ties[i], offsets[i + 1] = cut, count - above, count
+        floor = _BELOW * float(cut)
+
+
+@njit(nogil=True, cache=True)
+def _above(
+    row: NDArray[np.float32], scale: NDArray[np.float32], floor: float, work: NDArray[np.float32]
+) -> int:
+    """Gather the scores above a floor; how many."""
+    m = 0
+    for j in range(row.size):
+        score = row[j] * scale[j] if scale.size else row[j]
+        work[m] = score
+        m += score > floor
+    return m
+
+
+@njit(nogil=True, cache=True)
+def _surely_reaches(scores: NDArray[np.float32], target: float) -> bool:
+    """Whether their norm is at least the target in whatever order it is summed."""
+    energy = 0.0
+    for score in scores:
+        energy += np.float64(score) * score
+    return energy >= target * target * (1 + 1e-9)
 
 
 @njit(nogil=True, cache=True)
