@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
@@ -86,9 +85,3 @@ def one_thread_everywhere() -> Iterator[None]:
 
     with one_thread(), threadpool_limits(1, user_api="blas"):
         yield
-
-
-def side_by_side(jobs: Sequence[Callable[[], T]]) -> list[T]:
-    """Results of independent jobs, two at a time."""
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda job: job(), jobs))

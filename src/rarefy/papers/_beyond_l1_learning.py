@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -23,6 +22,7 @@ from rarefy.dictionaries import (
 )
 from rarefy.operators import CEL0, L0, L1, Lq, Penalty
 from rarefy.papers._recipe import Trial
+from rarefy.papers._threads import side_by_side
 
 ATOMS = 128
 ERROR = 0.05
@@ -188,17 +188,3 @@ def look(dictionary: Tensor, shared: Shared) -> ReceptiveFields:
 
 
 T = TypeVar("T")
-
-
-def side_by_side(tasks: Sequence[Callable[[], T]]) -> list[T]:
-    """Run tasks two at a time, one of torch's threads each: their products are too small to share.
-
-    Torch releases the interpreter's lock in its operations, so that threads suffice.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(lambda task: task(), tasks))
-    finally:
-        torch.set_num_threads(threads)

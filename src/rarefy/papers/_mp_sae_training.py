@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
@@ -124,9 +122,3 @@ def trained(
         steps -= steps // 3
     train(sae, stream, steps=steps, error=error, losses=aux, lr=lr, betas=betas)
     return sae
-
-
-def side_by_side(jobs: Sequence[Callable[[], T]]) -> list[T]:
-    """Results of independent jobs, two at a time."""
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda job: job(), jobs))

@@ -5,8 +5,6 @@ Inputs are divided by their mean norm, so that an L1 weight means the same every
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -23,7 +21,6 @@ from rarefy.dictionaries import (
 )
 from rarefy.dictionaries.losses import Loss
 from rarefy.operators import L1, TopK
-from rarefy.papers._threads import one_thread
 
 Variant = Literal["vanilla", "gated", "top-k", "frozen decoder"]
 
@@ -83,9 +80,3 @@ def learn(
     stream = ArrayStream(x / scale, batch_size=BATCH, seed=seed)
     train(sae, stream, steps=steps, losses=losses, lr=lr, warm_up=min(100, steps // 10))
     return Learned(sae, scale)
-
-
-def side_by_side(tasks: Sequence[Callable[[], T]]) -> list[T]:
-    """Do trainings this small two at a time: a second thread within one gains nothing."""
-    with one_thread(), ThreadPoolExecutor(max_workers=2) as pool:
-        return [done.result() for done in [pool.submit(task) for task in tasks]]

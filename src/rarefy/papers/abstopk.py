@@ -138,7 +138,7 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
 def _measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     from rarefy.papers._abstopk_language import steered
     from rarefy.papers._abstopk_theory import axis_metrics, operator_metrics
-    from rarefy.papers._abstopk_training import side_by_side
+    from rarefy.papers._threads import side_by_side
 
     if arm == "operators":
         return operator_metrics(trial)

@@ -110,8 +110,8 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
 
 def _measure_tree(arm: str, trial: Trial) -> dict[str, float]:
     from rarefy.data import make_concept_tree
-    from rarefy.papers._mp_sae_training import side_by_side
     from rarefy.papers._mp_sae_tree import learn_tree
+    from rarefy.papers._threads import side_by_side
 
     settings = {name: setting for name, setting in TREES.items() if arm in setting[2]}
     trial.progress("learning concept trees", 0.0)
@@ -148,7 +148,7 @@ def _measure_real(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
         pursuit_facts,
         rank,
     )
-    from rarefy.papers._mp_sae_training import side_by_side
+    from rarefy.papers._threads import side_by_side
 
     trial.progress("learning patches and activations", 0.4)
     steps = trial.pick(smoke=4, default=200, full=20_000)
@@ -180,7 +180,7 @@ def _measure_real(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
 
 def _measure_planted(arm: str, trial: Trial) -> dict[str, float]:
     from rarefy.papers._mp_sae_planted import learn_modalities, learn_superposed
-    from rarefy.papers._mp_sae_training import side_by_side
+    from rarefy.papers._threads import side_by_side
 
     trial.progress("learning planted data", 0.8)
     sizes = {"rows": trial.pick(smoke=1000, default=10_000, full=50_000), "seed": trial.seed}

@@ -105,7 +105,8 @@ class Shared:
     @cached_property
     def learned(self) -> dict[str, Learned]:
         """The unsupervised dictionaries of part A, trained together."""
-        from rarefy.papers._sae_evals_saes import learn, side_by_side
+        from rarefy.papers._sae_evals_saes import learn
+        from rarefy.papers._threads import side_by_side
 
         def train(arm: str) -> Learned:
             other = arm == "other text"
@@ -220,8 +221,8 @@ def _learned(arm: str, shared: Shared) -> dict[str, float]:
 
 
 def _occlusion(ratio: float, trial: Trial) -> dict[str, float]:
-    from rarefy.papers._sae_evals_saes import side_by_side
     from rarefy.papers._sae_evals_toys import occlusion
+    from rarefy.papers._threads import side_by_side
 
     def train(l1: float) -> dict[str, float]:
         return occlusion(
@@ -246,8 +247,9 @@ def _shrinking(shared: Shared) -> dict[str, float]:
     from scipy.stats import spearmanr
 
     from rarefy.dictionaries import coverage
-    from rarefy.papers._sae_evals_saes import learn, side_by_side
+    from rarefy.papers._sae_evals_saes import learn
     from rarefy.papers._sae_evals_toys import PAPER_RATE
+    from rarefy.papers._threads import side_by_side
 
     simulator, trial = shared.simulator, shared.trial
     train, noise = simulator.train, simulator.noise["train"]

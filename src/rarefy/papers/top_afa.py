@@ -155,7 +155,7 @@ def _measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
 
 @lru_cache(maxsize=2)
 def _of_layers(kind: str, shared: Shared, trial: Trial) -> list[SparseAutoencoder]:
-    from rarefy.papers._abstopk_training import side_by_side
+    from rarefy.papers._threads import side_by_side
     from rarefy.papers._top_afa_training import fitted
 
     return side_by_side(
@@ -179,7 +179,7 @@ def _of_layers(kind: str, shared: Shared, trial: Trial) -> list[SparseAutoencode
 @lru_cache(maxsize=2)
 def _patch_dictionaries(shared: Shared, trial: Trial) -> dict[str, SparseAutoencoder]:
     """Train top-AFA at every weight and TopK at every k, two at a time."""
-    from rarefy.papers._abstopk_training import side_by_side
+    from rarefy.papers._threads import side_by_side
 
     names = [*map(arm_of, WEIGHTS), *(f"topk, {k}" for k in KS)]
     jobs = [partial(_fit, "top-afa", shared, trial, weight=weight) for weight in WEIGHTS]
