@@ -39,7 +39,7 @@ Which, and how far  ``compare``        :func:`compare`: methods, sparsities, and
                     ``curve``          :func:`sparsity_curve`: the essential range and its knee
                     ``monitor``        :class:`SparsificationMonitor`: when it emerges
 What it all means   ``diagnosis``      :func:`diagnose`: what the doctor says, and its parts
-                    ``spectral``       :func:`ramanujan_gap`, :func:`weighted_gap`: how well it connects
+                    ``spectral``       :func:`ramanujan_gap`, :func:`weighted_gap` of a mask
 Running it          ``convnet``        :func:`sparsify_for_inference`: fast on a CPU
                     ``sparse_embedding``    :class:`SparseEmbedding`: stored and scored sparse
                     ``sparse_recommender``  :class:`SparseRecommender`: fit, recommend, evaluate
