@@ -314,6 +314,25 @@ def test_variants_keep_what_they_promise(mlp, generator):
         mask_variant("upside down", masks, seed=0)
 
 
+def test_inverted_masks_keep_the_least_of_each_layer(mlp):
+    scores = magnitude(mlp)
+    masks = mask_from_scores(scores, density=0.3)
+    inverted = mask_variant("inverted", masks, seed=0, scores=scores)
+    for name, mask in inverted.items():
+        kept = int(masks[name].sum())
+        assert int(mask.sum()) == kept
+        assert scores[name][mask].max() <= scores[name].flatten().sort().values[kept - 1]
+    with pytest.raises(ValueError, match="inverted masks need the scores of 0.weight, 3.weight"):
+        mask_variant("inverted", masks, seed=0)
+
+    def kept_score(given, _seed, _fresh):
+        return sum(float(scores[name][mask].sum()) for name, mask in given.items())
+
+    found = mask_ablation(kept_score, masks, scores=lambda _seed: scores)
+    assert found.losses["inverted"].mean > found.losses["shuffled"].mean > 0
+    assert set(mask_ablation(kept_score, masks).values) == set(found.values) - {"inverted"}
+
+
 @pytest.mark.parametrize(
     ("loss", "verdict"),
     [
