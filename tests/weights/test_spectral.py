@@ -57,7 +57,7 @@ def test_subgraphs_are_of_inputs_with_equally_many_edges():
     mask = torch.zeros(5, 12, dtype=torch.bool)
     mask[:, :4], mask[:3, 4:10], mask[0, 10:] = True, True, True
     mask = mask[:, torch.randperm(12, generator=torch.Generator().manual_seed(0))]
-    # Complete graphs: sigma_2 is 0 and the bound is of their sides. The last has too few inputs.
+    # Complete graphs: sigma_2 is 0 and the bound is of their sides. The last is too thin.
     fives, threes = math.sqrt(5 - 1) + math.sqrt(4 - 1), math.sqrt(3 - 1) + math.sqrt(6 - 1)
     assert mean_subgraph_gap(mask) == pytest.approx((fives + threes) / 2)
     by_weight = mean_subgraph_gap(0.5 * mask, weighted_gap)

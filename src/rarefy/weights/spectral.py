@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 _MIN_DEGREE = 3
-"""Sub-graphs thinner than this, or of fewer inputs, are left out, as in the authors' code: the
+"""Sub-graphs of a smaller mean degree on either side are left out, as in the authors' code: the
 bound says little about them."""
 
 
@@ -105,7 +105,7 @@ def mean_subgraph_gap(matrix: Tensor, gap: Callable[[Tensor], float] = ramanujan
     Returns
     -------
     float
-        NaN where no sub-graph has three inputs and, on either side, a mean of three edges.
+        NaN where no sub-graph has a mean of three edges on both sides.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def mean_subgraph_gap(matrix: Tensor, gap: Callable[[Tensor], float] = ramanujan
     for degree in degrees.unique():
         part = _graph(matrix[:, degrees == degree], "matrix")
         thinnest = int(part.count_nonzero()) / max(*part.shape, 1)
-        if part.shape[1] >= _MIN_DEGREE and thinnest >= _MIN_DEGREE:
+        if thinnest >= _MIN_DEGREE:
             gaps.append(gap(part))
     return sum(gaps) / len(gaps) if gaps else math.nan
 
