@@ -142,6 +142,17 @@ def test_a_gradient_at_pruned_weights_is_found(sparse, attached):
         assert finding.evidence["pruned"] == pytest.approx(float(by_hand))
 
 
+def test_a_gradient_of_some_rows_is_read_as_well(generator):
+    table = nn.Embedding(6, 4, sparse=True)
+    masks = Masks({"weight": random_mask((6, 4), 12, generator=generator)})
+    masks["weight"][2] = torch.tensor([True, False, False, False])
+    masks.apply_(table)
+    table(torch.tensor([2])).sum().backward()
+    (found,) = [f for f in audit(table, masks) if f.code == "GRADIENT_LEAK"]
+    # Ones in a row of four, three of them pruned.
+    assert found.evidence == pytest.approx({"norm": 2.0, "pruned": math.sqrt(3)})
+
+
 def test_memory_is_that_of_dense_tensors_beside_the_kept_ones(sparse):
     model, masks = sparse
     optimizer = torch.optim.Adam(model.parameters())

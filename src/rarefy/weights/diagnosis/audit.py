@@ -210,6 +210,7 @@ def _gradients(masks: Masks, parameters: Mapping[str, Tensor]) -> list[Finding]:
         gradient = parameters[name].grad
         if gradient is None:
             continue
+        gradient = gradient.to_dense()  # an embedding's may hold the rows it read only
         norm, pruned = float(gradient.norm()), float(gradient[~mask].norm())
         if pruned > _GRADIENT * norm:
             found.append(
