@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rarefy.kernels.cpu import spmm as module
+from rarefy.kernels.cpu._microkernel import tile_vectors
 from rarefy.kernels.cpu.spmm import pack, spmm, spmm_reference
 
 INF = float("inf")
@@ -72,6 +73,22 @@ def test_threads_change_no_bit(threads):
         x = dense(50, pixels)
         y = spmm(packed, x, threads=threads)
         np.testing.assert_array_equal(y, spmm(packed, x, threads=1))
+
+
+@pytest.mark.parametrize("block", [2, 4])
+def test_the_width_of_a_tile_changes_no_bit(block, monkeypatch):
+    packed = pack(sparse(60, 33, 0.9), block=block)
+    x = dense(33, 49)
+    y = spmm(packed, x, threads=1)
+    for vectors in (1, 2, 3):
+        monkeypatch.setattr(module, "tile_vectors", lambda *_, v=vectors: v)
+        np.testing.assert_array_equal(y, spmm(packed, x, threads=1))
+
+
+def test_wide_inputs_get_tiles_that_blocks_of_rows_share():
+    # Panels of 64 KiB would hold one vector of 1,024 channels; accumulators are the upper bound.
+    widths = [tile_vectors(block, 1024, True) for block in (1, 2, 4)]
+    assert widths in ([2, 3, 4], [2, 2, 1])  # AVX-512, or half as many registers and less
 
 
 def test_more_threads_than_work_is_shared_by_weights():

@@ -1,11 +1,15 @@
 """Paper 20: every fault is found and no control blamed; claims speak of what is measured."""
 
+import sys
+import types
+
 import pytest
 import torch
 from torch import nn
 
 from rarefy.evidence.claims import Measurement, Measurements
 from rarefy.papers import _sparseland_arms as arms
+from rarefy.papers import _sparseland_large as network
 from rarefy.papers import sparseland_handbook as recipe
 from rarefy.papers._recipe import Trial
 from rarefy.papers._sparseland_faults import cases, right
@@ -54,6 +58,48 @@ def test_equal_weights_are_equal(smoke):
         for kind in recipe.KINDS[:-1]:
             assert smoke[f"MLP, {n} weights, {kind}"]["weights"] == n
         assert 0.9 * n < smoke[f"MLP, {n} weights, small and dense"]["weights"] <= n
+
+
+def test_equal_operations_are_equal(smoke):
+    sparse, small, equal = (smoke[arm] for arm in recipe.PAPER.arms if arm.startswith("ResNet-8"))
+    assert small["weights"] <= sparse["weights"] < equal["weights"]
+    assert small["macs"] < 0.8 * sparse["macs"] < equal["macs"] <= sparse["macs"]
+
+
+def test_the_large_network_may_be_the_users_own(tmp_path, smoke):
+    from transformers import ViTConfig, ViTForImageClassification
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+    config = ViTConfig(num_hidden_layers=1, image_size=16, patch_size=8, num_labels=4, **sizes)
+    model = ViTForImageClassification(config)
+    for weight in select(model).values():
+        weight.data[::2] = 0
+    model.save_pretrained(tmp_path)
+    trial = Trial(seed=0, scale="smoke")
+    found = network.large(network.opened(str(tmp_path), trial), trial)
+    assert found["parameters"] == sum(p.numel() for p in model.parameters())
+    assert found["density"] == pytest.approx(0.5)  # its own zeros are its masks
+    assert smoke["ResNet-50"]["density"] == pytest.approx(0.1, abs=1e-3)  # a dense one is pruned
+
+
+def test_a_network_of_torchvision_wants_torchvision(monkeypatch):
+    trial = Trial(seed=0, scale="smoke")
+    monkeypatch.setattr(network, "find_spec", lambda _name: None)
+    with pytest.raises(ValueError, match="got 'resnet18'.*install torchvision"):
+        recipe.setup(trial, model="resnet18")
+    models = types.ModuleType("torchvision.models")
+    models.list_models = lambda: ["tiny"]
+    models.get_model = lambda name, weights: nn.Sequential(
+        nn.Conv2d(3, 4, 8, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    )
+    monkeypatch.setitem(sys.modules, "torchvision", types.ModuleType("torchvision"))
+    monkeypatch.setitem(sys.modules, "torchvision.models", models)
+    monkeypatch.setattr(network, "find_spec", lambda _name: True)
+    assert (
+        network.large(network.opened("tiny", trial), trial)["parameters"]
+        == 3 * 4 * 64 + 4 + 4 * 2 + 2
+    )
 
 
 def test_runs_are_told_as_they_were_built(smoke):

@@ -101,6 +101,16 @@ def test_denominators_by_hand():
     assert facts["density_no_embedding"] == pytest.approx(5 / 25)
 
 
+def test_zeros_of_embedding_tables_count_where_tables_do():
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5, bias=False))
+    masks = Masks({"0.weight": torch.zeros(5, 4) > 0, "1.weight": torch.eye(5, 4) > 0})
+    facts = sparsity_metadata(model, masks)
+    assert facts["density_all"] == pytest.approx(4 / 40)
+    assert facts["density_no_embedding"] == pytest.approx(4 / 20)
+    table = Masks({"weight": torch.zeros(5, 4) > 0})
+    assert sparsity_metadata(model[0], table)["density_no_embedding"] == 1.0  # of nothing, as Masks
+
+
 def test_a_saved_folder_opens_with_from_pretrained(tiny_llama, tmp_path):
     from transformers import AutoModelForCausalLM
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 
 import pytest
 import torch
@@ -94,6 +95,7 @@ def test_the_network_costs_what_the_dense_one_does(residual, family, sparsity, g
         assert torch.equal(tensor, before[name])
 
 
+@pytest.mark.filterwarnings("ignore:sparsity .* no whole number")
 @settings(deadline=None, max_examples=40)
 @given(
     st.integers(2, 40),
@@ -111,6 +113,15 @@ def test_each_layer_keeps_as_many_weights_as_the_dense_one(inputs, outputs, kern
         kept = {name: module.kept.get(name, w.numel()) for name, w in weights.items()}
         assert all(kept[name] <= w.numel() for name, w in weights.items())
         assert sum(kept.values()) == layer.weight.numel()
+
+
+def test_a_number_of_branches_that_is_not_whole_is_said():
+    said = "makes 1 / (1 - sparsity) = 3.33, no whole number; the layer gets 3 branches of sparsity"
+    with pytest.warns(UserWarning, match=re.escape(said)):
+        module = SparseParallel(nn.Linear(8, 8), sparsity=0.7)
+    assert module.branches == 3
+    for sparsity in (0.0, 0.5, 2 / 3, 0.9, 0.67):  # 0.67: 3.03
+        SparseParallel(nn.Linear(8, 8), sparsity=sparsity)  # a warning is an error here
 
 
 def test_sizes_are_those_of_the_paper():

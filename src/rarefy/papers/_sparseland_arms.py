@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import time
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,7 @@ from rarefy.budget import Cubic, ErdosRenyiKernel, ShapeRule, Uniform
 from rarefy.operators import NM, TopK
 from rarefy.papers._recipe import Trial
 from rarefy.papers._sparseland_faults import cases, right
+from rarefy.papers._sparseland_large import Large, opened
 from rarefy.papers._sparseland_training import (
     Digits,
     ResNet8,
@@ -35,7 +35,7 @@ from rarefy.weights import (
     Rule,
     SparsityTrace,
     Taxonomy,
-    diagnose,
+    count_macs,
     effective_masks,
     global_magnitude_mask,
     layer_times,
@@ -79,10 +79,12 @@ class Shared:
     short: Training
     tuning: Training
     seed: int
+    large: Large
 
 
-def shared(trial: Trial) -> Shared:
-    """Draw the split and train the dense MLP."""
+def shared(trial: Trial, model: str | None = None) -> Shared:
+    """Open the large network, draw the split and train the dense MLP."""
+    large = opened(model, trial)
     data = digits(trial.seed)
     short = Training(trial.pick(smoke=1, default=15, full=15))
     dense = train(fresh(mlp, _WIDTH, trial.seed), data, short, seed=trial.seed)
@@ -98,6 +100,7 @@ def shared(trial: Trial) -> Shared:
         short=short,
         tuning=Training(trial.pick(smoke=1, default=5, full=5), lr=1e-3),
         seed=trial.seed,
+        large=large,
     )
 
 
@@ -160,14 +163,22 @@ def effective(arm: str, trial: Trial) -> dict[str, float]:
 
 
 def resnet(arm: str, given: Shared) -> dict[str, float]:
-    """Train the sparse ResNet-8, or the widest dense one with no more weights."""
-    model = fresh(ResNet8, _RESNET_WIDTH, given.seed)
+    """Train the sparse ResNet-8, or the widest dense one with no more weights or operations."""
+    model, pixels = fresh(ResNet8, _RESNET_WIDTH, given.seed), torch.ones(1, 64)
     masks: Masks | None = _random(model, _RESNET_DENSITY, given.seed)
-    if arm.endswith("small and dense"):
-        width = matched_width(ResNet8, int(_weights(model, masks)), low=1, high=_RESNET_WIDTH)
+    if arm != "ResNet-8 at 5 %":
+        if arm == "ResNet-8, small and dense":
+            budget, inputs = int(_weights(model, masks)), None
+        else:
+            budget, inputs = sum(row.sparse for row in count_macs(model, pixels, masks)), pixels
+        width = matched_width(ResNet8, budget, low=1, high=_RESNET_WIDTH, inputs=inputs)
         model, masks = fresh(ResNet8, width, given.seed), None
     trained = train(model, given.data, given.short, seed=given.seed, masks=masks)
-    return {"accuracy": trained.accuracy, "weights": _weights(model, masks)}
+    return {
+        "accuracy": trained.accuracy,
+        "weights": _weights(model, masks),
+        "macs": sum(row.sparse for row in count_macs(model, pixels, masks)),
+    }
 
 
 def equal_weights(kind: str, weights: int, given: Shared) -> dict[str, float]:
@@ -291,31 +302,6 @@ def ablation(arm: str, given: Shared) -> dict[str, float]:
     masks.apply_(model)
     trained: Trained = train(model, given.data, how, seed=given.seed, masks=masks)
     return {"accuracy": trained.accuracy}
-
-
-def large(trial: Trial) -> dict[str, float]:
-    """Time effective masks and a diagnosis of a network of ResNet-50's size."""
-    from transformers import ResNetConfig, ResNetForImageClassification
-
-    sizes = trial.pick(
-        smoke={"hidden_sizes": [16, 32], "depths": [1, 1], "embedding_size": 8}, default={}, full={}
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(trial.seed)
-        model = ResNetForImageClassification(ResNetConfig(num_labels=1000, **sizes))
-    masks = random_masks(model, density=0.1, generator=trial.generator())
-    masks.apply_(model)
-    inputs = {"pixel_values": torch.ones(1, 3, 224, 224)}
-    seconds = []
-    for examine in (effective_masks, lambda *what: diagnose(*what[:2], inputs=what[2])):
-        start = time.perf_counter()
-        examine(model, masks, inputs)
-        seconds.append(time.perf_counter() - start)
-    return {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "clock_effective_seconds": seconds[0],
-        "clock_diagnose_seconds": seconds[1],
-    }
 
 
 def _random(model: nn.Module, density: float, seed: int) -> Masks:

@@ -42,7 +42,7 @@ Which, and how far  ``compare``        :func:`compare`: methods, sparsities, and
                     ``curve``          :func:`sparsity_curve`: the essential range and its knee
                     ``monitor``        :class:`SparsificationMonitor`: when it emerges
 What it all means   ``diagnosis``      :func:`diagnose`: what the doctor says, and its parts
-                    ``spectral``       :func:`ramanujan_gap`: how well a mask connects
+                    ``spectral``       :func:`ramanujan_gap`, :func:`weighted_gap` of a mask
 Running it          ``convnet``        :func:`sparsify_for_inference`: fast on a CPU
                     ``sparse_embedding``    :class:`SparseEmbedding`: stored and scored sparse
                     ``sparse_recommender``  :class:`SparseRecommender`: fit, recommend, evaluate
@@ -89,6 +89,7 @@ from rarefy.weights.diagnosis import (
     SparsityTrace,
     Stored,
     Taxonomy,
+    TrainingMemory,
     audit,
     calibration_error,
     comparable,
@@ -110,6 +111,7 @@ from rarefy.weights.diagnosis import (
     speedup,
     storage,
     trace_findings,
+    training_memory,
 )
 from rarefy.weights.dsl import DSL
 from rarefy.weights.dsnot import DSnoTResult, dsnot, random_swaps
@@ -197,7 +199,7 @@ from rarefy.weights.select import block_weights, input_axes, input_axis, select
 from rarefy.weights.sparse_embedding import SparseEmbedding
 from rarefy.weights.sparse_recommender import SparseRecommender
 from rarefy.weights.sparsegpt import SparseGPTResult, obs_factor, sparsegpt, sparsegpt_score
-from rarefy.weights.spectral import ramanujan_gap
+from rarefy.weights.spectral import mean_subgraph_gap, ramanujan_gap, weighted_gap
 from rarefy.weights.stacked import StackedPerceptrons
 from rarefy.weights.subnetwork import Units, embed, perceptron, subnetwork, unit_masks
 from rarefy.weights.widen import widened
@@ -283,6 +285,7 @@ __all__ = [
     "Stored",
     "Taxonomy",
     "Term",
+    "TrainingMemory",
     "Units",
     "Update",
     "WeightSpace",
@@ -344,6 +347,7 @@ __all__ = [
     "matched_width",
     "mean_cross_entropy",
     "mean_error",
+    "mean_subgraph_gap",
     "nm_callback",
     "nm_compress",
     "nm_expand",
@@ -385,8 +389,10 @@ __all__ = [
     "trace_findings",
     "trained_proxy",
     "trainer_callback",
+    "training_memory",
     "unit_masks",
     "walk_blocks",
     "wanda",
+    "weighted_gap",
     "widened",
 ]

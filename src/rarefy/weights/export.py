@@ -48,14 +48,19 @@ def sparsity_metadata(model: nn.Module, masks: Masks, **facts: Any) -> dict[str,
         parameters, ``density_no_embedding`` without embedding tables, and by layer.
     """
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    pruned = masks.numel - masks.nnz
+    named = {
+        f"{name}.weight".lstrip(".")
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding)
+    }
+    outside = Masks({name: mask for name, mask in masks.items() if name not in named})
     total = sum(p.numel() for p in model.parameters())
     inner = sum(p.numel() for p in model.parameters() if id(p) not in tables)
     return {
         "version": rarefy.__version__,
         "density": masks.density(),
-        "density_all": 1 - pruned / total,
-        "density_no_embedding": 1 - pruned / inner,
+        "density_all": 1 - (masks.numel - masks.nnz) / total,
+        "density_no_embedding": 1 - (outside.numel - outside.nnz) / max(inner, 1),
         "layers": {row.name: row.density for row in masks.summary()},
         **facts,
     }

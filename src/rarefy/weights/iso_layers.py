@@ -18,6 +18,7 @@ decay takes S + V U as one weight.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,9 @@ from torch import Tensor, nn
 
 from rarefy.budget import Uniform
 from rarefy.weights.widen import Layer, rebuilt
+
+_NEARLY_WHOLE = 0.05
+"""How far 1 / (1 - s) may lie from a whole number of branches without a word."""
 
 
 class FeatureNorm(nn.BatchNorm1d):
@@ -60,6 +64,11 @@ class SparseParallel(nn.Module):
     ValueError
         If the sparsity is out of range, or too low for two branches (below 1/3).
 
+    Warns
+    -----
+    UserWarning
+        If 1 / (1 - sparsity) is far from a whole number: the branches are then less or more sparse.
+
     Examples
     --------
     >>> import torch
@@ -76,11 +85,18 @@ class SparseParallel(nn.Module):
     ) -> None:
         super().__init__()
         check_sparsity(sparsity)
-        self.branches = round(1 / (1 - sparsity))
+        wanted = 1 / (1 - sparsity)
+        self.branches = round(wanted)
         if self.branches == 1 and sparsity > 0:
             raise ValueError(
                 f"sparsity {sparsity:g} makes 1 / (1 - sparsity), rounded, a single branch; "
                 "parallel branches need a sparsity of 1/3 or more"
+            )
+        if abs(wanted - self.branches) > _NEARLY_WHOLE:
+            warnings.warn(
+                f"sparsity {sparsity:g} makes 1 / (1 - sparsity) = {wanted:.3g}, no whole number; "
+                f"the layer gets {self.branches} branches of sparsity {1 - 1 / self.branches:.3g}",
+                stacklevel=2,
             )
         size, _, outputs = _sizes(layer)
         width = self.branches * outputs

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from rarefy.weights import (
     Masks,
     RunCard,
     SparsityTrace,
+    attach,
     audit,
     comparable,
     diagnose,
@@ -27,6 +29,7 @@ from rarefy.weights import (
     random_masks,
     select,
     speedup,
+    training_memory,
 )
 from rarefy.weights.random_masks import random_mask
 
@@ -124,6 +127,67 @@ def test_momentum_of_pruned_weights_and_stray_zeros(sparse):
     assert stray.evidence == {"0.weight": int(masks["0.weight"][:8].sum())}
 
 
+@pytest.mark.parametrize("attached", [False, True])
+def test_a_gradient_at_pruned_weights_is_found(sparse, attached):
+    model, masks = sparse
+    with attach(model, masks) if attached else nullcontext():
+        model(torch.randn(8, 12)).square().sum().backward()
+        found = [f for f in audit(model, masks) if f.code == "GRADIENT_LEAK"]
+    # Masks that are part of the model let no gradient through; masks applied after a step do.
+    assert [(f.layer, f.severity) for f in found] == (
+        [] if attached else [(name, "warn") for name in masks]
+    )
+    for finding in found:
+        by_hand = model.get_parameter(finding.layer).grad[~masks[finding.layer]].norm()
+        assert finding.evidence["pruned"] == pytest.approx(float(by_hand))
+
+
+def test_a_gradient_of_some_rows_is_read_as_well(generator):
+    table = nn.Embedding(6, 4, sparse=True)
+    masks = Masks({"weight": random_mask((6, 4), 12, generator=generator)})
+    masks["weight"][2] = torch.tensor([True, False, False, False])
+    masks.apply_(table)
+    table(torch.tensor([2])).sum().backward()
+    (found,) = [f for f in audit(table, masks) if f.code == "GRADIENT_LEAK"]
+    # Ones in a row of four, three of them pruned.
+    assert found.evidence == pytest.approx({"norm": 2.0, "pruned": math.sqrt(3)})
+
+
+def test_memory_is_that_of_dense_tensors_beside_the_kept_ones(sparse):
+    model, masks = sparse
+    optimizer = torch.optim.Adam(model.parameters())
+    before = training_memory(model, masks, optimizer)
+    assert before.slots == 0
+    model(torch.randn(8, 12)).square().sum().backward()
+    optimizer.step()
+    memory = training_memory(model, masks, optimizer)
+    floats = sum(p.numel() for p in model.parameters())
+    assert memory.weights == memory.gradients == memory.slots // 2 == 4 * floats
+    assert memory.masks == masks.numel
+    assert memory.held == 16 * floats + masks.numel
+    assert memory.ideal == pytest.approx(
+        16 * (floats - masks.numel + masks.nnz) + masks.numel / 8, abs=1
+    )
+    (finding,) = [f for f in audit(model, masks, optimizer=optimizer) if f.code == "DENSE_MEMORY"]
+    assert (finding.severity, finding.lesson) == ("info", 4)
+    assert finding.evidence["ideal"] == memory.ideal
+    model[1].requires_grad_(False)
+    assert training_memory(model, masks).gradients == 4 * (floats - 32)
+    with pytest.raises(ValueError, match="no parameter of that shape for nowhere"):
+        training_memory(model, {"nowhere": torch.ones(2, 2) > 0})
+
+
+def test_frozen_layers_outside_the_masks_are_said(sparse):
+    model, masks = sparse
+    first = Masks({"0.weight": masks["0.weight"]})
+    assert "FROZEN_DENSE" not in {f.code for f in audit(model, first)}
+    model[3].requires_grad_(False)
+    (found,) = [f for f in audit(model, first) if f.code == "FROZEN_DENSE"]
+    assert found.evidence == {"3.weight": 64}
+    assert f"{(first.nnz + 64) / (first.numel + 64):.3f} are kept" in found.message
+    assert "FROZEN_DENSE" not in {f.code for f in audit(model, masks)}
+
+
 def test_dropout_and_running_statistics_are_no_leak_and_stay(generator):
     model = nn.Sequential(nn.Linear(12, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 3))
     masks = random_masks(model, density=0.4, generator=generator, avoid_dead=True)
@@ -192,6 +256,7 @@ CARD = {"data": "d", "split": "s", "metric": "accuracy", "steps": 100, "batch": 
         ({"tuned": 9}, "UNEQUAL_TUNING", "warn"),
         ({"augmentation": "flips"}, "UNEQUAL_DATA", "warn"),
         ({"peak_density": 1.0}, "PEAK_DENSITY", "warn"),
+        ({"value": 0.9}, "NO_INTERVAL", "warn"),
     ],
 )
 def test_each_difference_between_runs_is_the_only_finding(change, code, severity):
@@ -199,6 +264,22 @@ def test_each_difference_between_runs_is_the_only_finding(change, code, severity
     other = RunCard(name="b", density=0.1, **(CARD | change))
     assert not comparable([first, RunCard(name="b", density=0.1, **CARD)])
     assert [(f.code, f.severity) for f in comparable([first, other])] == [(code, severity)]
+
+
+def test_values_within_their_intervals_are_level():
+    def card(name, value, interval):
+        return RunCard(name=name, value=value, interval=interval, **CARD)
+
+    first = card("a", 0.90, 0.03)
+    # 3 and 4 make 5: intervals add up as standard errors do.
+    assert not comparable([first, card("b", 0.951, 0.04)])
+    (level,) = comparable([first, card("b", 0.849, 0.04), card("c", 0.949, 0.04)])
+    assert (level.code, level.severity, level.lesson) == ("WITHIN_NOISE", "warn", 10)
+    assert level.evidence["noise"] == pytest.approx(0.05)
+    assert "a and c differ by 0.049" in level.message
+    for wrong in ({"value": math.nan}, {"interval": -0.1}, {"interval": "wide"}):
+        with pytest.raises(ValueError, match="must be a finite number"):
+            RunCard(name="a", **CARD | wrong)
 
 
 def test_runs_need_names_of_their_own():
@@ -217,6 +298,20 @@ def test_matched_width_by_trying_all():
         matched_width(build, 8, low=1, high=39)
 
 
+def test_width_matched_by_operations_counts_pixels():
+    def build(width):
+        return nn.Sequential(
+            nn.Conv2d(1, width, 3, padding=1), nn.Flatten(), nn.Linear(16 * width, 2)
+        )
+
+    # 9 w weights on 16 pixels, and 32 w once.
+    for macs in (176, 351, 352, 5000):
+        fitting = max(w for w in range(1, 40) if (9 * 16 + 32) * w <= macs)
+        assert matched_width(build, macs, low=1, high=39, inputs=torch.ones(1, 1, 4, 4)) == fitting
+    with pytest.raises(ValueError, match="176 multiply-accumulates already, more than 175"):
+        matched_width(build, 175, low=1, high=39, inputs=torch.ones(1, 1, 4, 4))
+
+
 def test_variants_keep_what_they_promise(mlp, generator):
     masks = mask_from_scores(magnitude(mlp), density=0.2)
     counts = {row.name: row.nnz for row in masks.summary()}
@@ -228,6 +323,25 @@ def test_variants_keep_what_they_promise(mlp, generator):
     assert {row.name: row.nnz for row in drawn.summary()} != counts
     with pytest.raises(ValueError, match="variant must be one of"):
         mask_variant("upside down", masks, seed=0)
+
+
+def test_inverted_masks_keep_the_least_of_each_layer(mlp):
+    scores = magnitude(mlp)
+    masks = mask_from_scores(scores, density=0.3)
+    inverted = mask_variant("inverted", masks, seed=0, scores=scores)
+    for name, mask in inverted.items():
+        kept = int(masks[name].sum())
+        assert int(mask.sum()) == kept
+        assert scores[name][mask].max() <= scores[name].flatten().sort().values[kept - 1]
+    with pytest.raises(ValueError, match="inverted masks need the scores of 0.weight, 3.weight"):
+        mask_variant("inverted", masks, seed=0)
+
+    def kept_score(given, _seed, _fresh):
+        return sum(float(scores[name][mask].sum()) for name, mask in given.items())
+
+    found = mask_ablation(kept_score, masks, scores=lambda _seed: scores)
+    assert found.losses["inverted"].mean > found.losses["shuffled"].mean > 0
+    assert set(mask_ablation(kept_score, masks).values) == set(found.values) - {"inverted"}
 
 
 @pytest.mark.parametrize(

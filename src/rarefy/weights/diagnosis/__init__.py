@@ -1,10 +1,10 @@
 """What the numbers of a sparse network mean, after the Sparseland handbook (Liu and Wang 2023).
 
 :func:`diagnose` puts together ``audit`` (fake sparsity), ``reachability`` (effective sparsity),
-``structure``, ``latency``, ``trace`` (the kind of run), ``fair`` (comparisons) and ``records`` (the
-files a run leaves); ``ablation`` asks whether a mask matters or only its layer densities, and
-``units`` says what an amount of sparsity is in other words, and what it saves; ``beyond`` measures
-what accuracy does not show.
+``structure``, ``latency``, ``memory`` (what training holds), ``trace`` (the kind of run), ``fair``
+(comparisons) and ``records`` (the files a run leaves); ``ablation`` asks whether a mask matters or
+only its layer densities, and ``units`` says what an amount of sparsity is in other words, and what
+it saves; ``beyond`` measures what accuracy does not show.
 """
 
 from rarefy.weights.diagnosis.ablation import (
@@ -24,6 +24,7 @@ from rarefy.weights.diagnosis.fair import RunCard, comparable, matched_width
 from rarefy.weights.diagnosis.findings import Diagnosis, Finding, LayerHealth
 from rarefy.weights.diagnosis.latency import LayerTimes, layer_times, speedup
 from rarefy.weights.diagnosis.lessons import LESSONS, Lesson
+from rarefy.weights.diagnosis.memory import TrainingMemory, training_memory
 from rarefy.weights.diagnosis.reachability import effective_masks
 from rarefy.weights.diagnosis.records import read_runs, trace_findings
 from rarefy.weights.diagnosis.structure import dead_units, granularity
@@ -45,6 +46,7 @@ __all__ = [
     "SparsityTrace",
     "Stored",
     "Taxonomy",
+    "TrainingMemory",
     "audit",
     "calibration_error",
     "comparable",
@@ -66,4 +68,5 @@ __all__ = [
     "speedup",
     "storage",
     "trace_findings",
+    "training_memory",
 ]

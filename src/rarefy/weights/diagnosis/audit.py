@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 
 from rarefy.operators import NM
 from rarefy.weights.diagnosis.findings import Finding
+from rarefy.weights.diagnosis.memory import training_memory
 from rarefy.weights.diagnosis.reachability import evaluating, stored_parameters
 from rarefy.weights.export import sparsity_metadata
 from rarefy.weights.masks import Masks
@@ -32,6 +33,8 @@ from rarefy.weights.select import input_axis, shared_names
 _POINTS = 0.02
 """Difference of densities from which two denominators are worth telling apart."""
 _TOLERANCE = 1e-4
+_GRADIENT = 1e-3
+"""Share of a gradient's norm that may lie on pruned weights without a word: rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +79,15 @@ def audit(
     inputs : Tensor, tuple or dict, optional
         What the model is called with. Without it, stored weights are all that can be looked at.
     optimizer : torch optimizer, optional
-        Its state is checked at the pruned positions.
+        Its state is checked at the pruned positions, and what training holds is counted.
     claimed : Claimed, optional
 
     Returns
     -------
     list of Finding
-        ``TIED``, ``NOT_FINITE``, ``MASK_LEAK``, ``DENSE_EVAL``, ``SLOT_LEAK``, ``STRAY_ZEROS``,
-        ``DENOMINATOR``, ``PATTERN``.
+        ``TIED``, ``NOT_FINITE``, ``MASK_LEAK``, ``DENSE_EVAL``, ``GRADIENT_LEAK``, ``SLOT_LEAK``,
+        ``DENSE_MEMORY``, ``STRAY_ZEROS``, ``FROZEN_DENSE``, ``DENOMINATOR``, ``PATTERN``. Gradients
+        are looked at where a backward pass has left them.
     """
     claimed = claimed or Claimed()
     parameters = stored_parameters(model, masks)
@@ -92,8 +96,11 @@ def audit(
         *_tied(model, masks),
         *_not_finite(stored),
         *_leaks(model, masks, stored, inputs),
+        *_gradients(masks, parameters),
         *_slots(masks, parameters, optimizer),
+        *_memory(model, masks, optimizer),
         *_stray_zeros(masks, stored),
+        *_frozen(model, masks, parameters),
         *denominator_findings(densities(model, masks), claimed.density),
         *pattern_findings(masks, axes_of(model, masks), claimed.pattern),
     ]
@@ -197,6 +204,30 @@ def _flat(output: Any) -> Tensor:
     return torch.cat([t.flatten().double() for t in tensors if t.is_floating_point()])
 
 
+def _gradients(masks: Masks, parameters: Mapping[str, Tensor]) -> list[Finding]:
+    found = []
+    for name, mask in masks.items():
+        gradient = parameters[name].grad
+        if gradient is None:
+            continue
+        gradient = gradient.to_dense()  # an embedding's may hold the rows it read only
+        norm, pruned = float(gradient.norm()), float(gradient[~mask].norm())
+        if pruned > _GRADIENT * norm:
+            found.append(
+                Finding(
+                    "GRADIENT_LEAK",
+                    "warn",
+                    9,
+                    f"{pruned / norm:.1%} of the gradient's norm is at pruned weights: a step "
+                    "moves them unless masks are applied after it; only regrowth by gradient and "
+                    "straight-through masks want that",
+                    layer=name,
+                    evidence={"norm": norm, "pruned": pruned},
+                )
+            )
+    return found
+
+
 def _slots(
     masks: Masks, parameters: Mapping[str, Tensor], optimizer: Optimizer | None
 ) -> list[Finding]:
@@ -220,6 +251,17 @@ def _slots(
     return found
 
 
+def _memory(model: nn.Module, masks: Masks, optimizer: Optimizer | None) -> list[Finding]:
+    if optimizer is None or masks.density() == 1:
+        return []
+    memory = training_memory(model, masks, optimizer)
+    words = (
+        f"training holds {memory.held / 1e6:.3g} MB of weights, gradients, optimizer state and "
+        f"masks; the kept weights alone would need {memory.ideal / 1e6:.3g} MB"
+    )
+    return [Finding("DENSE_MEMORY", "info", 4, words, evidence=asdict(memory))]
+
+
 def _stray_zeros(masks: Masks, stored: Mapping[str, Tensor]) -> list[Finding]:
     strays = {n: int((stored[n].eq(0) & mask).count_nonzero()) for n, mask in masks.items()}
     total = sum(strays.values())
@@ -234,6 +276,28 @@ def _stray_zeros(masks: Masks, stored: Mapping[str, Tensor]) -> list[Finding]:
             evidence={name: count for name, count in strays.items() if count},
         )
     ]
+
+
+def _frozen(model: nn.Module, masks: Masks, parameters: Mapping[str, Tensor]) -> list[Finding]:
+    """Find frozen layers outside the masks: zeros are a smaller share once they count."""
+    masked = {id(parameter) for parameter in parameters.values()}
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    frozen = {
+        name: parameter.numel()
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad
+        and parameter.ndim > 1
+        and id(parameter) not in masked | tables
+    }
+    count = sum(frozen.values())
+    together = (masks.nnz + count) / max(masks.numel + count, 1)
+    if together - masks.density() <= _POINTS:
+        return []
+    words = (
+        f"{count} weights of frozen layers are dense and outside the masks: of these and the "
+        f"masked ones {together:.3f} are kept, not {masks.density():.3f}"
+    )
+    return [Finding("FROZEN_DENSE", "warn", 7, words, evidence=frozen)]
 
 
 def denominator_findings(shares: Mapping[str, float], claimed: float | None) -> list[Finding]:

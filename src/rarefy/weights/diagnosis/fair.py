@@ -5,6 +5,7 @@ Source: Liu and Wang 2023, lessons 1, 3, 4, 6 and 10. Departures: the checks are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from torch import nn
 
 from rarefy.weights.diagnosis.findings import Finding, Severity
+from rarefy.weights.macs import count_macs
 from rarefy.weights.select import select
 
 MIN_SEEDS = 3
@@ -45,6 +47,10 @@ class RunCard:
         Of the data.
     schedule : str, default ""
         Of the learning rate.
+    value : float, optional
+        What was reached in the metric, the mean over seeds.
+    interval : float, optional
+        Half the width of its 95 % interval over seeds.
 
     Raises
     ------
@@ -67,6 +73,8 @@ class RunCard:
     selected_on: Literal["nothing", "train", "validation", "test"] = "nothing"
     augmentation: str = ""
     schedule: str = ""
+    value: float | None = None
+    interval: float | None = None
 
     def __post_init__(self) -> None:
         for field in ("name", "data", "split", "metric", "augmentation", "schedule"):
@@ -82,6 +90,15 @@ class RunCard:
                 continue
             if not isinstance(share, int | float) or not 0 <= share <= 1:  # also true for NaN
                 raise ValueError(f"{field} must be a number in [0, 1], got {share!r}")
+        for field, least in (("value", -math.inf), ("interval", 0.0)):
+            number = getattr(self, field)
+            if number is not None and not (
+                isinstance(number, int | float) and least <= number < math.inf
+            ):
+                raise ValueError(
+                    f"{field} must be a finite number{'' if field == 'value' else ' from 0'}, "
+                    f"got {number!r}"
+                )
         for field, known in (
             ("denominator", ("prunable", "all", "no_embedding")),
             ("selected_on", ("nothing", "train", "validation", "test")),
@@ -123,7 +140,8 @@ def comparable(runs: Sequence[RunCard]) -> list[Finding]:
     list of Finding
         Empty if nothing does. ``UNEQUAL_DATA``, ``UNEQUAL_METRIC``, ``UNEQUAL_STEPS``,
         ``UNEQUAL_SCHEDULE``, ``UNEQUAL_TUNING``, ``DENOMINATOR``, ``PRETRAINED``,
-        ``PEAK_DENSITY``, ``ONE_SEED``, ``FEW_SEEDS``, ``TEST_SELECTION``.
+        ``PEAK_DENSITY``, ``ONE_SEED``, ``FEW_SEEDS``, ``NO_INTERVAL``, ``WITHIN_NOISE``,
+        ``TEST_SELECTION``.
 
     Raises
     ------
@@ -165,9 +183,32 @@ def comparable(runs: Sequence[RunCard]) -> list[Finding]:
                     evidence={"seeds": run.seeds},
                 )
             )
+        elif run.value is not None and run.interval is None:
+            words = f"{run.name}: {run.value:.4g} is given without an interval over its seeds"
+            found.append(Finding("NO_INTERVAL", "warn", 10, words, evidence={"value": run.value}))
         if run.selected_on == "test":
             words = f"{run.name}: its setting or checkpoint was chosen on the test set"
             found.append(Finding("TEST_SELECTION", "error", 10, words))
+    return found + _within_noise(runs)
+
+
+def _within_noise(runs: Sequence[RunCard]) -> list[Finding]:
+    """Runs no further from the first than their intervals, taken as independent, explain."""
+    if not runs or runs[0].value is None or runs[0].interval is None:
+        return []
+    first, value, interval = runs[0].name, runs[0].value, runs[0].interval
+    found = []
+    for run in runs[1:]:
+        if run.value is None or run.interval is None:
+            continue
+        apart, noise = abs(run.value - value), math.hypot(run.interval, interval)
+        if apart <= noise:
+            words = (
+                f"{first} and {run.name} differ by {apart:.3g}, which their intervals explain "
+                f"(to {noise:.3g}): say that they are level"
+            )
+            evidence = {"difference": apart, "noise": noise}
+            found.append(Finding("WITHIN_NOISE", "warn", 10, words, evidence=evidence))
     return found
 
 
@@ -189,17 +230,22 @@ def _list(values: dict[str, Hashable]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def matched_width(build: Callable[[int], nn.Module], weights: int, *, low: int, high: int) -> int:
-    """Find the widest dense network with no more prunable weights than a sparse one keeps.
+def matched_width(
+    build: Callable[[int], nn.Module], budget: int, *, low: int, high: int, inputs: Any = None
+) -> int:
+    """Find the widest dense network that has, or does, no more than a sparse one.
 
     Parameters
     ----------
     build : callable ``width -> nn.Module``
         Its weights must grow with the width.
-    weights : int
-        Kept by the sparse network.
+    budget : int
+        Prunable weights that the sparse network keeps; with ``inputs``, its multiply-accumulates.
     low, high : int
         Widths to look between, both included.
+    inputs : Tensor, tuple of positional or dict of keyword arguments, optional
+        What the networks are called with. The budget is then of multiply-accumulates, in which
+        convolutions count once a pixel (:func:`rarefy.weights.count_macs`).
 
     Returns
     -------
@@ -214,17 +260,25 @@ def matched_width(build: Callable[[int], nn.Module], weights: int, *, low: int, 
     --------
     >>> matched_width(lambda width: nn.Linear(width, 10), 64, low=1, high=50)
     6
+    >>> import torch
+    >>> pixels = torch.ones(1, 1, 8, 8)
+    >>> matched_width(lambda width: nn.Conv2d(1, width, 1), 640, low=1, high=50, inputs=pixels)
+    10
     """
 
     def size(width: int) -> int:
-        return sum(weight.numel() for weight in select(build(width)).values())
+        network = build(width)
+        if inputs is not None:
+            return sum(row.dense for row in count_macs(network, inputs))
+        return sum(weight.numel() for weight in select(network).values())
 
-    if size(low) > weights:
+    if size(low) > budget:
+        what = "weights" if inputs is None else "multiply-accumulates"
         raise ValueError(
-            f"a width of {low} has {size(low)} weights already, more than {weights}: "
+            f"a width of {low} has {size(low)} {what} already, more than {budget}: "
             "no dense network is as small"
         )
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if size(middle) <= weights else (low, middle - 1)
+        low, high = (middle, high) if size(middle) <= budget else (low, middle - 1)
     return low
