@@ -23,13 +23,27 @@ et al. 2024 (BatchTopK, arXiv 2412.06410).
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from rarefy.dictionaries.codes import Support, compiled
-from rarefy.operators import BatchTopK, FeatureTopK, Penalty, Projection, Threshold, TopK
+from rarefy.dictionaries.codes import Everything, SparseCodes, Support, compiled
+from rarefy.operators import (
+    L0,
+    L1,
+    BatchTopK,
+    FeatureTopK,
+    Penalty,
+    Projection,
+    Threshold,
+    TopK,
+)
+
+
+_DENSE = 1 / 8
+"""Share of kept entries above which dense products are cheaper than sparse ones."""
 
 
 @runtime_checkable
@@ -58,7 +72,8 @@ def select(activation: Projection | Penalty | Activation, u: Tensor) -> Support:
         that are not positive get the value 0 where it ranks positive parts.
     """
     if isinstance(activation, Penalty):
-        return Support.from_mask(activation.prox(u) != 0)
+        cut = torch.tensor(_largest_of_zero(activation, u.dtype), dtype=u.dtype, device=u.device)
+        return candidates(u, cut, magnitude=not activation.positive)
     if isinstance(activation, TopK) and activation.axis == -1 and activation.k < u.shape[-1]:
         columns = _top_k(u, activation.k, magnitude=activation.by == "magnitude")
         return Support.from_columns(columns.view(len(u), -1), u.shape[-1])
@@ -93,6 +108,51 @@ def above(u: Tensor, threshold: Tensor, *, magnitude: bool = False) -> Support:
 
     find = kernels.above if compiled(u) else kernels.above_reference
     return Support(*find(u, threshold, magnitude=magnitude), u.shape[-1])
+
+
+def candidates(u: Tensor, threshold: Tensor, *, magnitude: bool = False) -> Support:
+    """Entries that may be active: those above a threshold or, once they are many, all.
+
+    For activations whose value is 0 at every entry that is not above it.
+
+    Parameters
+    ----------
+    u, threshold, magnitude
+        As for :func:`above`.
+
+    Returns
+    -------
+    Support of shape (b, f)
+        :class:`~rarefy.dictionaries.codes.Everything` where more than an eighth is above.
+    """
+    from rarefy.kernels.cpu import compressed_rows as kernels
+
+    ready = compiled(u)
+    count, find = (
+        (kernels.count_above, kernels.above)
+        if ready
+        else (kernels.count_above_reference, kernels.above_reference)
+    )
+    offsets = count(u, threshold, magnitude=magnitude)
+    if int(offsets[-1]) > _DENSE * u.numel():
+        return Everything(*u.shape, device=u.device)
+    return Support(*find(u, threshold, magnitude=magnitude, offsets=offsets), u.shape[-1])
+
+
+@cache
+def _largest_of_zero(penalty: Penalty, dtype: torch.dtype) -> float:
+    """Largest magnitude that a penalty's proximal map takes to 0, by bisection.
+
+    Proximal maps rise, so there is one; positive floats have the order of their bits as integers.
+    """
+    bits = torch.int64 if dtype == torch.float64 else torch.int32
+    wide = dtype if dtype == torch.float64 else torch.float32
+    low, high = 0, int(torch.tensor(torch.finfo(wide).max, dtype=wide).view(bits))
+    while high - low > 1:
+        middle = (low + high) // 2
+        kept = penalty.prox(torch.tensor([middle], dtype=bits).view(wide)).item() != 0
+        low, high = (low, middle) if kept else (middle, high)
+    return torch.tensor([low], dtype=bits).view(wide).item()
 
 
 def _top_k(u: Tensor, k: int | Tensor, *, magnitude: bool) -> Tensor:
@@ -148,6 +208,10 @@ def values(activation: Projection | Penalty | Activation, v: Tensor, support: Su
     -------
     Tensor, shape (e,)
     """
+    if isinstance(activation, L0 | L1) and activation.positive:
+        cut = v.new_full((support.width,), _largest_of_zero(activation, v.dtype))
+        shift = activation.lam if isinstance(activation, L1) else 0.0
+        return _Jump.apply(v, cut, support, 0.0, shift)
     if isinstance(activation, Penalty):
         return activation.prox(v)
     if isinstance(activation, Projection):
@@ -188,15 +252,15 @@ class JumpReLU(nn.Module):
     def select(self, u: Tensor) -> Support:
         """Entries above the threshold; in training the window below it too."""
         theta = self.threshold.detach().clamp(min=0)
-        return above(u, theta - self.bandwidth / 2 if self.training else theta)
+        return candidates(u, theta - self.bandwidth / 2 if self.training else theta)
 
     def values(self, v: Tensor, support: Support) -> Tensor:
         """Codes, with the straight-through gradient of the threshold."""
-        return _Jump.apply(v, self.threshold.clamp(min=0)[support.indices], self.bandwidth)
+        return _Jump.apply(v, self.threshold.clamp(min=0), support, self.bandwidth, 0.0)
 
-    def count(self, v: Tensor, support: Support) -> Tensor:
-        """Whether each entry is active (0 or 1), with the straight-through gradient."""
-        return _Step.apply(v, self.threshold.clamp(min=0)[support.indices], self.bandwidth)
+    def count(self, v: Tensor, codes: SparseCodes) -> Tensor:
+        """Number of active entries, 0-d, with the straight-through gradient."""
+        return _Count.apply(v, self.threshold.clamp(min=0), codes, self.bandwidth)
 
 
 class Gated(nn.Module):
@@ -220,16 +284,18 @@ class Gated(nn.Module):
 
     def select(self, u: Tensor) -> Support:
         """Entries whose gate is open."""
-        return above(u, -self.gate_bias.detach())
+        return candidates(u, -self.gate_bias.detach())
 
     def values(self, v: Tensor, support: Support) -> Tensor:
-        """Magnitudes of the open entries."""
-        j = support.indices
-        return (v * self.log_scale[j].exp() + self.magnitude_bias[j]).relu()
+        """Magnitudes of the open entries, and 0 at the others."""
+        return self._above_gate(v, self.log_scale.exp(), self.magnitude_bias, support)
 
     def gate(self, v: Tensor, support: Support) -> Tensor:
-        """Pre-codes of the gate at the open entries, all positive."""
-        return v + self.gate_bias[support.indices]
+        """Pre-codes of the gate at the open entries, and 0 at the others."""
+        return self._above_gate(v, torch.ones_like(self.gate_bias), self.gate_bias, support)
+
+    def _above_gate(self, v: Tensor, scale: Tensor, bias: Tensor, support: Support) -> Tensor:
+        return _Gate.apply(v, -self.gate_bias.detach(), scale, bias, support)
 
 
 class BatchCoupled(nn.Module):
@@ -299,29 +365,69 @@ class BatchCoupled(nn.Module):
 
 class _Jump(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, v: Tensor, theta: Tensor, bandwidth: float) -> Tensor:
+    def forward(
+        ctx: Any, v: Tensor, theta: Tensor, support: Support, bandwidth: float, shift: float
+    ) -> Tensor:
+        from rarefy.kernels.cpu import jump as kernels
+
         ctx.save_for_backward(v, theta)
-        ctx.bandwidth = bandwidth
-        return torch.where(v > theta, v, 0.0)
+        ctx.support, ctx.bandwidth = support, bandwidth
+        jump = kernels.jump if compiled(v, theta) else kernels.jump_reference
+        return jump(v, theta, support.columns, shift=shift)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        from rarefy.kernels.cpu import jump as kernels
+
         v, theta = ctx.saved_tensors
         (g,) = gradients
-        window = ((v - theta).abs() < ctx.bandwidth / 2).to(v.dtype)
-        return torch.where(v > theta, g, 0.0), -theta / ctx.bandwidth * window * g, None
+        ready = compiled(v, theta, g)
+        backward = kernels.jump_backward if ready else kernels.jump_backward_reference
+        dv, dtheta = backward(v, theta, ctx.support.columns, g, bandwidth=ctx.bandwidth)
+        return dv, dtheta, None, None, None
 
 
-class _Step(torch.autograd.Function):
+class _Count(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, v: Tensor, theta: Tensor, bandwidth: float) -> Tensor:
+    def forward(
+        ctx: Any, v: Tensor, theta: Tensor, codes: SparseCodes, bandwidth: float
+    ) -> Tensor:
         ctx.save_for_backward(v, theta)
-        ctx.bandwidth = bandwidth
-        return (v > theta).to(v.dtype)
+        ctx.support, ctx.bandwidth = codes.support, bandwidth
+        return torch.count_nonzero(codes.values).to(v.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        from rarefy.kernels.cpu import jump as kernels
+
         v, theta = ctx.saved_tensors
         (g,) = gradients
-        window = ((v - theta).abs() < ctx.bandwidth / 2).to(v.dtype)
-        return None, -window / ctx.bandwidth * g, None
+        ready = compiled(v, theta)
+        count = kernels.in_window if ready else kernels.in_window_reference
+        near = count(v, theta, ctx.support.columns, bandwidth=ctx.bandwidth)
+        return None, near * (-g / ctx.bandwidth), None, None
+
+
+class _Gate(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, v: Tensor, theta: Tensor, scale: Tensor, bias: Tensor, support: Support
+    ) -> Tensor:
+        from rarefy.kernels.cpu import jump as kernels
+
+        gated = kernels.gated if compiled(v, theta, scale, bias) else kernels.gated_reference
+        z = gated(v, theta, scale, bias, support.columns)
+        ctx.save_for_backward(v, theta, scale, z)
+        ctx.support = support
+        return z
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        from rarefy.kernels.cpu import jump as kernels
+
+        v, theta, scale, z = ctx.saved_tensors
+        (g,) = gradients
+        ready = compiled(v, theta, scale, g)
+        backward = kernels.gated_backward if ready else kernels.gated_backward_reference
+        dv, dscale, dbias = backward(v, theta, scale, ctx.support.columns, z, g)
+        return dv, None, dscale, dbias, None

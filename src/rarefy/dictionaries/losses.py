@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from rarefy.dictionaries.activations import Gated, JumpReLU
 from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
-from rarefy.dictionaries.codes import SparseCodes, Support, selected, sparse_product
+from rarefy.dictionaries.codes import SparseCodes, Support, magnitudes, sparse_product
 
 
 class Loss(Protocol):
@@ -57,9 +57,7 @@ class L1Loss:
         reconstruction: Tensor,  # noqa: ARG002
     ) -> Tensor:
         """0-d loss of a batch."""
-        codes = encoded.codes
-        norms = sae.decoder.norm(dim=1)
-        return self.weight * (codes.values.abs() * norms[codes.support.indices]).sum() / len(x)
+        return self.weight * (magnitudes(encoded.codes) @ sae.decoder.norm(dim=1)) / len(x)
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class L0Loss:
         """0-d loss of a batch."""
         if not isinstance(sae.activation, JumpReLU):
             raise TypeError(f"L0Loss needs a JumpReLU, got {type(sae.activation).__name__}")
-        l0 = sae.activation.count(encoded.v, encoded.codes.support).sum() / len(x)
+        l0 = sae.activation.count(encoded.v, encoded.codes) / len(x)
         return self.weight * (l0 if self.target is None else (l0 / self.target - 1).square())
 
 
@@ -109,7 +107,7 @@ class GateLoss:
             raise TypeError(f"GateLoss needs a Gated, got {type(sae.activation).__name__}")
         support = encoded.codes.support
         gate = sae.activation.gate(encoded.v, support)
-        l1 = (gate * sae.decoder.norm(dim=1)[support.indices]).sum()
+        l1 = magnitudes(SparseCodes(gate, support)) @ sae.decoder.norm(dim=1)
         frozen = sparse_product(SparseCodes(gate, support), sae.decoder.detach())
         if sae.decoder_bias is not None:
             frozen = frozen + sae.decoder_bias.detach()
@@ -207,7 +205,7 @@ def error_left(
     scores = encoded.u[:, latents]
     best = (scores.abs() if signed else scores).topk(used, sorted=False).indices
     support = Support.from_columns(latents[best], sae.n_latents)
-    v = selected(encoded.u, sae.centered(x), sae.encoder, sae.encoder_bias, support)
+    v = sae.selected(encoded.u, x, support)
     values = v if signed else v.relu()
     if scale is not None:
         values = values * scale[best.reshape(-1)]
