@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from rarefy.dictionaries.codes import Everything, SparseCodes, Support, compiled
+from rarefy.dictionaries.parallel import total
 from rarefy.operators import (
     L0,
     L1,
@@ -302,7 +303,8 @@ class BatchCoupled(nn.Module):
     """A projection that ranks a whole batch in training, and a threshold at test time.
 
     Rows must not depend on each other once a dictionary is in use: in evaluation mode a row keeps
-    what is above a running mean of the smallest value that the projection kept.
+    what is above a running mean of the smallest value that the projection kept. Where several
+    processes train, each ranks its own rows and the smallest values are averaged.
 
     Parameters
     ----------
@@ -350,16 +352,18 @@ class BatchCoupled(nn.Module):
         kept = support.of(u).to(self.threshold.dtype)
         kept = kept.abs() if self.projection.by == "magnitude" else kept
         keep = kept > 0
-        if not bool(keep.any()):
+        if len(self.threshold) == 1:
+            smallest = torch.cat([kept[keep], kept.new_full((1,), torch.inf)]).amin(0, keepdim=True)
+        else:
+            smallest = smallest_of_columns(kept[keep], support.indices[keep], support.width)
+        seen = smallest.isfinite()
+        count = total(seen.to(kept.dtype))
+        smallest = total(torch.where(seen, smallest, 0.0)) / count.clamp(min=1)
+        seen = count > 0
+        if not bool(seen.any()):
             return
         self.batches += 1
         rate = max(1 - self.decay, 1 / int(self.batches))
-        if len(self.threshold) == 1:
-            smallest = kept[keep].min()[None]
-            seen = torch.ones_like(smallest, dtype=torch.bool)
-        else:
-            smallest = smallest_of_columns(kept[keep], support.indices[keep], support.width)
-            seen = smallest.isfinite()
         self.threshold[seen] += rate * (smallest[seen] - self.threshold[seen])
 
 

@@ -55,6 +55,7 @@ from rarefy.dictionaries.losses import (
     squared_error,
 )
 from rarefy.dictionaries.matching_pursuit import MatchingPursuitSAE, Revive
+from rarefy.dictionaries.parallel import processes, total
 from rarefy.operators import L1, BatchTopK, TopK
 
 Name = Literal[
@@ -175,16 +176,17 @@ class Aimed(nn.Module):
         self.loss = loss
         self.target = target
         self.rate = _TRAVEL / rows
-        self.register_buffer("log_weight", torch.tensor(math.log(loss.weight), dtype=torch.float64))
+        self.register_buffer("log_weight", torch.tensor(math.log(float(loss.weight)), dtype=torch.float64))
 
     def forward(
         self, sae: SparseAutoencoder, x: Tensor, encoded: Encoded, reconstruction: Tensor
     ) -> Tensor:
         """0-d loss of a batch, after which the weight is moved."""
-        l0 = float((encoded.codes.values != 0).sum()) / len(x)
-        off = max(-1.0, min(1.0, math.log(max(l0, 1e-9) / self.target)))
-        loss = replace(self.loss, weight=math.exp(float(self.log_weight) + off))
-        self.log_weight += self.rate * len(x) * off
+        rows = len(x) * processes()[1]
+        l0 = total(torch.count_nonzero(encoded.codes.values)).double() / rows
+        off = (l0.clamp(min=1e-9) / self.target).log().clamp(-1, 1)
+        loss = replace(self.loss, weight=(self.log_weight + off).exp().to(x.dtype))
+        self.log_weight += self.rate * rows * off
         return loss(sae, x, encoded, reconstruction)
 
 

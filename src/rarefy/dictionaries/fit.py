@@ -1,16 +1,23 @@
-"""From a language model to a trained autoencoder: harvest, scale, train, take the scale back."""
+"""From a language model to a trained autoencoder: harvest, scale, train, take the scale back.
+
+Under a process group of :mod:`torch.distributed` every process harvests its own windows, takes its
+share of each batch, and ends with the same autoencoder.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from rarefy.dictionaries.activation_stream import ActivationStream
 from rarefy.dictionaries.architectures import Name, architecture
 from rarefy.dictionaries.autoencoder import SparseAutoencoder
 from rarefy.dictionaries.harvest import Site, site_width
+from rarefy.dictionaries.interventions import Intervention
+from rarefy.dictionaries.parallel import Dealt, mean, processes
 from rarefy.dictionaries.scale import ScaledStream, norm_scale, unscale
 from rarefy.dictionaries.train import train
 
@@ -29,6 +36,7 @@ def fit(
     lr: float | None = None,
     skip: int = 1,
     seed: int = 0,
+    interventions: Sequence[Intervention] = (),
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 50,
     progress: Callable[[str, float], None] | None = None,
@@ -52,8 +60,9 @@ def fit(
     tokens : int, default 1,000,000
         To train on.
     batch_size : int, default 2048
+        Of all processes together.
     buffer_tokens : int, default 65,536
-        Activations in memory at most.
+        Activations in memory at most, of each process.
     lr : float, optional
         As for :func:`~rarefy.dictionaries.train`.
     skip : int, default 1
@@ -61,6 +70,8 @@ def fit(
         that of others in trained models.
     seed : int, default 0
         Of the initial decoder and of all orders.
+    interventions : sequence of Intervention, default none
+        As for :func:`~rarefy.dictionaries.train`.
     checkpoint : path, optional
         A run found there goes on; the settings must be the same.
     checkpoint_every : int, default 50
@@ -76,10 +87,14 @@ def fit(
     ------
     ValueError
         If the site is unknown, k is not from 1 to the number of latents, there is less text or
-        ``tokens`` are fewer than one batch, or activations are not finite.
+        ``tokens`` are fewer than one batch, activations are not finite, or a batch cannot be shared
+        equally among the processes.
     """
     if tokens < batch_size:
         raise ValueError(f"tokens must be at least one batch of {batch_size}, got {tokens}")
+    rank, size = processes()
+    if batch_size % size:
+        raise ValueError(f"batch_size must be a multiple of the {size} processes, got {batch_size}")
     width = site_width(model, site)
     steps = tokens // batch_size
     sae, losses, error = architecture(
@@ -91,8 +106,8 @@ def fit(
         seed=seed,
     )
     stream = ActivationStream(
-        *(model, windows, site),
-        batch_size=batch_size,
+        *(model, windows[rank::size], site),
+        batch_size=batch_size // size,
         buffer_tokens=max(batch_size, buffer_tokens),
         seed=seed,
         skip=skip,
@@ -100,18 +115,20 @@ def fit(
     if progress is not None:
         progress("harvesting the first activations", 0.0)
     first = stream.batch(0)
-    scale = norm_scale(first)
+    norm = torch.tensor(1 / norm_scale(first), dtype=torch.float64, device=first.device)
+    scale = 1 / float(mean(norm))
     sae.to(first.device)
     for loss in losses:
         if isinstance(loss, nn.Module):
             loss.to(first.device)
     train(
         sae,
-        ScaledStream(stream, scale),
+        ScaledStream(Dealt(stream), scale),
         steps=steps,
         losses=losses,
         error=error,
         lr=lr,
+        interventions=interventions,
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
         progress=progress,

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from rarefy.dictionaries.activations import Gated, JumpReLU
 from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
 from rarefy.dictionaries.codes import SparseCodes, Support, magnitudes, sparse_product
+from rarefy.dictionaries.parallel import processes, total
 
 
 class Loss(Protocol):
@@ -47,7 +48,7 @@ def squared_error(
 class L1Loss:
     r"""Decoder-norm-weighted L1: :math:`\lambda \frac1b \sum z_{ij} \|D_j\|`."""
 
-    weight: float
+    weight: float | Tensor
 
     def __call__(
         self,
@@ -93,7 +94,7 @@ class GateLoss:
     with no gradient to D and b_d in the second term.
     """
 
-    weight: float
+    weight: float | Tensor
 
     def __call__(
         self,
@@ -162,8 +163,8 @@ class AuxK(nn.Module):
         self, sae: SparseAutoencoder, x: Tensor, encoded: Encoded, reconstruction: Tensor
     ) -> Tensor:
         """0-d loss of a batch, which is counted first."""
-        self.rows_since_fired += len(x)
-        self.rows_since_fired[encoded.codes.active > 0] = 0
+        self.rows_since_fired += len(x) * processes()[1]
+        self.rows_since_fired[total(encoded.codes.active) > 0] = 0
         dead = self.dead.nonzero()[:, 0]
         if not len(dead):
             return x.new_zeros(())
