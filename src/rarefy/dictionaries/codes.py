@@ -112,8 +112,12 @@ class Support:
         """Sum of the values of every column, shape (f,)."""
         return values.new_zeros(self.width).index_add_(0, self.indices, values)
 
-    def _each(self, of_columns: Tensor) -> Tensor:
-        return of_columns[self.indices]
+    def _magnitudes(self, values: Tensor) -> Tensor:
+        return values.abs()
+
+    def _signs(self, values: Tensor, of_columns: Tensor) -> Tensor:
+        """Signs of the values times what belongs to their columns, shape (e,)."""
+        return values.sign().mul_(of_columns[self.indices])
 
     def _sum(self, values: Tensor, weight: Tensor) -> Tensor:
         """Row i is the sum of the weight's rows times the values of row i, shape (b, d)."""
@@ -182,8 +186,12 @@ class Everything(Support):
         """Sum of the values of every column, shape (f,)."""
         return values.view(self.shape).sum(0)
 
-    def _each(self, of_columns: Tensor) -> Tensor:
-        return of_columns.repeat(self._rows)
+    def _magnitudes(self, values: Tensor) -> Tensor:
+        return torch.abs(values, out=_large(len(values), like=values))
+
+    def _signs(self, values: Tensor, of_columns: Tensor) -> Tensor:
+        signs = torch.sign(values, out=_large(*self.shape, like=values).view(-1))
+        return signs.view(self.shape).mul_(of_columns).view(-1)
 
     def _sum(self, values: Tensor, weight: Tensor) -> Tensor:
         return values.view(self.shape).to(weight.dtype) @ weight
@@ -192,11 +200,7 @@ class Everything(Support):
         return values.view(self.shape).t().to(x.dtype) @ x
 
     def _sample(self, x: Tensor, weight: Tensor) -> Tensor:
-        if not compiled(x, weight):
-            return (x @ weight.t()).view(-1)
-        from rarefy.kernels.cpu.recycled import empty
-
-        product = empty(*self.shape)
+        product = _large(*self.shape, like=x)
         return torch.mm(x.detach(), weight.detach().t(), out=product).view(-1)
 
 
@@ -309,6 +313,13 @@ def compiled(*tensors: Tensor) -> bool:
     return all(tensor.is_cpu and tensor.dtype == torch.float32 for tensor in tensors)
 
 
+def _large(*shape: int, like: Tensor) -> Tensor:
+    """Uninitialised tensor of the other's kind, in memory that was used before where there is."""
+    from rarefy.kernels.cpu.recycled import empty
+
+    return empty(*shape) if compiled(like) else like.new_empty(shape)
+
+
 class _Sparse(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, weight: Tensor, support: Support) -> Tensor:
@@ -359,11 +370,9 @@ class _Magnitudes(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, support: Support) -> Tensor:
         ctx.save_for_backward(values)
         ctx.support = support
-        if support.columns is None:
-            return torch.linalg.vector_norm(values.view(support.shape), 1, dim=0)
-        return support.column_sums(values.abs())
+        return support.column_sums(support._magnitudes(values))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (values,) = ctx.saved_tensors
-        return values.sign().mul_(ctx.support._each(gradients[0])), None
+        return ctx.support._signs(values, gradients[0]), None
