@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from rarefy.dictionaries import Everything, Gated, JumpReLU, SparseAutoencoder, SparseCodes
+from rarefy.dictionaries import (
+    BatchCoupled,
+    Everything,
+    Gated,
+    JumpReLU,
+    SparseAutoencoder,
+    SparseCodes,
+)
 from rarefy.dictionaries.activations import _largest_of_zero, select
 from rarefy.operators import (
     L0,
@@ -100,3 +107,28 @@ def test_the_largest_value_that_a_prox_takes_to_zero_is_exact():
             above = torch.nextafter(cut, cut + 1)
             assert penalty.prox(cut[None]).item() == 0
             assert penalty.prox(above[None]).item() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", [*ACTIVATIONS, "jumprelu", "gated", "coupled"])
+def test_pre_codes_that_are_not_finite_are_refused_in_one_sentence(name, dtype):
+    modules = {
+        "jumprelu": JumpReLU(96),
+        "gated": Gated(96),
+        "coupled": BatchCoupled(BatchTopK(4, by="positive"), 96),
+    }
+    u = torch.randn(64, 96, generator=torch.Generator().manual_seed(0)).to(dtype)
+    activation = ACTIVATIONS.get(name) or modules[name].to(dtype)
+    select(activation, u)
+    for value in (torch.nan, torch.inf):
+        bad = u.clone()
+        bad[[5, 40], 7] = value
+        with pytest.raises(ValueError, match="not finite in 2 of 64 rows"):
+            select(activation, bad)
+
+
+def test_damaged_weights_are_found_before_they_spread():
+    sae = SparseAutoencoder(16, 32, JumpReLU(32))
+    sae.encoder.data[3, 4] = torch.nan
+    with pytest.raises(ValueError, match="pre-codes hold values that are not finite in 9 of 9"):
+        sae(torch.ones(9, 16))

@@ -48,6 +48,8 @@ class Architecture(StrEnum):
     batchtopk = "batchtopk"
     abstopk = "abstopk"
     matryoshka = "matryoshka"
+    mutual_choice = "mutual-choice"
+    feature_choice = "feature-choice"
     mp = "mp"
     afa = "afa"
 

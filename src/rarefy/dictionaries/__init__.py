@@ -14,7 +14,7 @@ Training one
     ``interventions``  :class:`KAnnealing`, :class:`Resample`: what changes a run on its way;
     ``parallel``     several processes that share the rows;
     ``architectures``  the named ones, with losses, aimed at the same sparsity;
-    ``fit``          from a language model to a trained autoencoder;
+    ``fit``          from a language model to a trained autoencoder, in bounded memory;
     ``formats``      :func:`save`, :func:`load`: rarefy's folders, and others' (``exchange``).
 A language model's activations
     ``harvest``      activations of any transformers model at any module, and their gradients;
@@ -103,7 +103,7 @@ from rarefy.dictionaries.editing import (
 from rarefy.dictionaries.examples import TopExamples, logit_effects, top_examples
 from rarefy.dictionaries.feature_choice import FeatureChoice, progressive_choice
 from rarefy.dictionaries.features import describe_features, features_page
-from rarefy.dictionaries.fit import fit
+from rarefy.dictionaries.fit import fit, memory_bound
 from rarefy.dictionaries.formats import load, save
 from rarefy.dictionaries.gabor import GaborFit, fit_gabor
 from rarefy.dictionaries.geometry import (
@@ -290,6 +290,7 @@ __all__ = [
     "logit_effects",
     "match_latents",
     "mean_difference",
+    "memory_bound",
     "modality_score",
     "norm_bounds",
     "norms",

@@ -71,7 +71,25 @@ def select(activation: Projection | Penalty | Activation, u: Tensor) -> Support:
     Support of shape (b, f)
         With a :class:`~rarefy.operators.TopK` exactly k in every row, whatever their sign; those
         that are not positive get the value 0 where it ranks positive parts.
+
+    Raises
+    ------
+    ValueError
+        If pre-codes that would be kept are not finite.
     """
+    support = _select(activation, u)
+    # NaN ranks above everything, so it is enough to look at what is kept.
+    kept = support.of(u)
+    if not bool(torch.isfinite(kept.sum())) and not bool(torch.isfinite(kept).all()):
+        bad = len(support.rows[~torch.isfinite(kept)].unique())
+        raise ValueError(
+            f"the pre-codes hold values that are not finite in {bad} of {len(u)} rows: the "
+            "activations or the autoencoder's weights do"
+        )
+    return support
+
+
+def _select(activation: Projection | Penalty | Activation, u: Tensor) -> Support:
     if isinstance(activation, Penalty):
         cut = torch.tensor(_largest_of_zero(activation, u.dtype), dtype=u.dtype, device=u.device)
         return candidates(u, cut, magnitude=not activation.positive)
@@ -92,7 +110,7 @@ def select(activation: Projection | Penalty | Activation, u: Tensor) -> Support:
 
 
 def above(u: Tensor, threshold: Tensor, *, magnitude: bool = False) -> Support:
-    """Entries strictly above a threshold, which is a number or one for each latent.
+    """Entries strictly above a threshold, which is a number or one for each latent; NaN is above.
 
     Parameters
     ----------
@@ -193,7 +211,10 @@ def _column_top_k(u: Tensor, activation: FeatureTopK) -> Support:
     columns = u.t().contiguous()
     indices = _top_k(columns, counts, magnitude=activation.by == "magnitude")
     support = Support.from_counts(indices, counts.to(u.device), rows).transposed[0]
-    return support.where(support.of(u) > 0) if activation.by == "positive" else support
+    if activation.by != "positive":
+        return support
+    # not at most 0, rather than above it: a NaN must stay
+    return support.where(~(support.of(u) <= 0))
 
 
 def values(activation: Projection | Penalty | Activation, v: Tensor, support: Support) -> Tensor:
@@ -333,8 +354,8 @@ class BatchCoupled(nn.Module):
     def select(self, u: Tensor) -> Support:
         """Entries that the projection keeps; in evaluation those above the threshold."""
         if not self.training:
-            return select(Threshold(self.threshold.squeeze(), by=self._by), u)
-        support = select(self.projection, u)
+            return _select(Threshold(self.threshold.squeeze(), by=self._by), u)
+        support = _select(self.projection, u)
         self._follow(u, support)
         return support
 

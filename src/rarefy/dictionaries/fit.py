@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rarefy.dictionaries.activation_stream import ActivationStream
 from rarefy.dictionaries.architectures import Name, architecture
 from rarefy.dictionaries.autoencoder import SparseAutoencoder
+from rarefy.dictionaries.feature_choice import FeatureChoice
 from rarefy.dictionaries.harvest import Site, site_width
 from rarefy.dictionaries.interventions import Intervention
 from rarefy.dictionaries.parallel import Dealt, mean, processes
@@ -54,7 +55,7 @@ def fit(
     activation : str, default "topk"
         As for :func:`~rarefy.dictionaries.architecture`.
     k : int, default 32
-        Active latents a token.
+        Active latents a token; "afa" finds its own number.
     n_latents : int, optional
         Eight times the width of the site by default.
     tokens : int, default 1,000,000
@@ -133,5 +134,39 @@ def fit(
         checkpoint_every=checkpoint_every,
         progress=progress,
     )
+    if isinstance(sae.activation, FeatureChoice):
+        sae.activation = sae.activation.finish(batch_size)
     unscale(sae, scale)
     return sae
+
+
+def memory_bound(
+    d_in: int, n_latents: int, *, batch_size: int, buffer_tokens: int, k: int = 32
+) -> int:
+    r"""Bytes that :func:`fit` holds at most, however long the text.
+
+    .. math:: 4\,(n d + 10\,f d + 8\,b f + 20\,b d) + 64\,b k
+
+    for a buffer of n tokens, f latents of width d and batches of b: the buffer; weights, gradients,
+    two moments and what the update needs; pre-codes, and codes and gradients where all latents are
+    active; rows, errors and AuxK's codes; codes and their indices. Besides them there are the
+    model, one forward pass of it (8 windows) and the token windows.
+
+    Parameters
+    ----------
+    d_in, n_latents : int
+    batch_size, buffer_tokens, k : int
+        As for :func:`fit`, of one process.
+
+    Examples
+    --------
+    >>> memory_bound(256, 4096, batch_size=2048, buffer_tokens=65_536) // 2**20
+    403
+    """
+    floats = (
+        buffer_tokens * d_in
+        + 10 * n_latents * d_in
+        + 8 * batch_size * n_latents
+        + 20 * batch_size * d_in
+    )
+    return 4 * floats + 64 * batch_size * k

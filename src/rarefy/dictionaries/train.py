@@ -32,7 +32,7 @@ from rarefy.kernels.cpu.recycled import recycling
 DecoderNorm = Literal["unit", "ball", "free"]
 
 _LOOK_EVERY = 50
-"""Steps between looks at the objective: on a GPU every look waits for it."""
+"""Steps between looks at the objective on a GPU, where every look waits for it."""
 
 
 def train(
@@ -121,6 +121,7 @@ def train(
             sae.decoder_bias.copy_(mean(read(0)[0].mean(0)))
     follow_first((*sae.parameters(), *sae.buffers(), *modules.buffers()))
     sae.train()
+    look_every = 1 if sae.decoder.is_cpu else _LOOK_EVERY
     history: list[float] = []
     unseen: list[Tensor] = []
     with recycling():
@@ -141,10 +142,10 @@ def train(
             follow_first((*sae.buffers(), *modules.buffers()))
             unseen.append(mean(objective.detach()))
             saving = checkpoint is not None and (step + 1) % checkpoint_every == 0
-            if saving or len(unseen) == _LOOK_EVERY or step + 1 == steps:
+            if saving or len(unseen) == look_every or step + 1 == steps:
                 history += _finite(unseen, step)
                 unseen.clear()
-                if progress is not None:
+                if progress is not None and step % _LOOK_EVERY < look_every:
                     progress(f"step {step} of {steps}, loss {history[-1]:.4g}", step / steps)
             if saving and rank == 0:
                 _save(checkpoint, sae, optimizer, modules, step + 1)

@@ -51,7 +51,7 @@ def count_above(
 def count_above_reference(u: Tensor, threshold: Tensor, *, magnitude: bool = False) -> Tensor:
     """``count_above`` through a mask: its plain twin."""
     offsets = torch.zeros(len(u) + 1, dtype=torch.int64, device=u.device)
-    torch.cumsum(((u.abs() if magnitude else u) > threshold).sum(-1), 0, out=offsets[1:])
+    torch.cumsum((~((u.abs() if magnitude else u) <= threshold)).sum(-1), 0, out=offsets[1:])
     return offsets
 
 
@@ -63,7 +63,7 @@ def above(
     offsets: Tensor | None = None,
     threads: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Entries above a threshold, strictly.
+    """Entries above a threshold, strictly; NaN is above everything.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def above_reference(
     """``above`` through a mask: its plain twin."""
     if offsets is None:
         offsets = count_above_reference(u, threshold, magnitude=magnitude)
-    return ((u.abs() if magnitude else u) > threshold).nonzero()[:, 1], offsets
+    return (~((u.abs() if magnitude else u) <= threshold)).nonzero()[:, 1], offsets
 
 
 def gather(u: Tensor, indices: Tensor, offsets: Tensor, *, threads: int | None = None) -> Tensor:
@@ -208,10 +208,10 @@ def _count_above(
         count = np.int32(0)
         if magnitude:
             for j in range(row.size):
-                count += np.int32(abs(row[j]) > tau[j])
+                count += np.int32(not abs(row[j]) <= tau[j])
         else:
             for j in range(row.size):
-                count += np.int32(row[j] > tau[j])
+                count += np.int32(not row[j] <= tau[j])
         counts[i] = count
 
 
@@ -235,14 +235,14 @@ def _find_above(
             some = np.int32(0)
             if magnitude:
                 for j in range(part.size):
-                    some |= np.int32(abs(part[j]) > cut[j])
+                    some |= np.int32(not abs(part[j]) <= cut[j])
             else:
                 for j in range(part.size):
-                    some |= np.int32(part[j] > cut[j])
+                    some |= np.int32(not part[j] <= cut[j])
             if some:
                 for j in range(part.size):
                     value = abs(part[j]) if magnitude else part[j]
-                    if value > cut[j]:
+                    if not value <= cut[j]:
                         indices[place] = start + j
                         place += 1
             start = end
