@@ -199,9 +199,7 @@ def _contests() -> dict[str, Callable[[], _Contest]]:
     return {
         "topk": lambda: _Contest(ours(TopK(K, by="positive")), peers=topk_peers),
         "batchtopk": lambda: _Contest(ours(batchtopk()), peers=_lens("batchtopk", k=K)),
-        "jumprelu": lambda: _Contest(
-            ours(JumpReLU(F)), l0, "free", _lens("jumprelu", **l0_peers)
-        ),
+        "jumprelu": lambda: _Contest(ours(JumpReLU(F)), l0, "free", _lens("jumprelu", **l0_peers)),
         "jumprelu-aimed": lambda: _Contest(
             aimed("jumprelu"), l0, "free", _lens("jumprelu", **l0_peers, jumprelu_bandwidth=0.2)
         ),
@@ -234,9 +232,7 @@ def _saelens(
         "standard": "Standard",
         "gated": "Gated",
     }
-    make, config = (
-        getattr(sae_lens, f"{kinds[name]}TrainingSAE{part}") for part in ("", "Config")
-    )
+    make, config = (getattr(sae_lens, f"{kinds[name]}TrainingSAE{part}") for part in ("", "Config"))
     sae = make(config(d_in=D, d_sae=F, apply_b_dec_to_input=True, **options))
     activation = ours.activation
     same = {"W_dec": ours.decoder, "W_enc": ours.encoder.t(), "b_dec": ours.decoder_bias}

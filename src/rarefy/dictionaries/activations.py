@@ -42,7 +42,6 @@ from rarefy.operators import (
     TopK,
 )
 
-
 _DENSE = 1 / 8
 """Share of kept entries above which dense products are cheaper than sparse ones."""
 
@@ -94,7 +93,7 @@ def _select(activation: Projection | Penalty | Activation, u: Tensor) -> Support
         cut = torch.tensor(_largest_of_zero(activation, u.dtype), dtype=u.dtype, device=u.device)
         return candidates(u, cut, magnitude=not activation.positive)
     if isinstance(activation, TopK) and activation.axis == -1 and activation.k < u.shape[-1]:
-        columns = _top_k(u, activation.k, magnitude=activation.by == "magnitude")
+        columns = top_columns(u, activation.k, magnitude=activation.by == "magnitude")
         return Support.from_columns(columns.view(len(u), -1), u.shape[-1])
     if isinstance(activation, BatchTopK):
         return _flat_top_k(u, round(activation.k * len(u)), by=activation.by)
@@ -154,7 +153,7 @@ def candidates(u: Tensor, threshold: Tensor, *, magnitude: bool = False) -> Supp
     )
     offsets = count(u, threshold, magnitude=magnitude)
     if int(offsets[-1]) > _DENSE * u.numel():
-        return Everything(*u.shape, device=u.device)
+        return Everything(len(u), u.shape[-1], u.device)
     return Support(*find(u, threshold, magnitude=magnitude, offsets=offsets), u.shape[-1])
 
 
@@ -174,7 +173,21 @@ def _largest_of_zero(penalty: Penalty, dtype: torch.dtype) -> float:
     return torch.tensor([low], dtype=bits).view(wide).item()
 
 
-def _top_k(u: Tensor, k: int | Tensor, *, magnitude: bool) -> Tensor:
+def top_columns(u: Tensor, k: int | Tensor, *, magnitude: bool = False) -> Tensor:
+    """Columns of the k best entries of every row, row after row; of equal entries the first.
+
+    Parameters
+    ----------
+    u : Tensor, shape (b, f)
+    k : int or int64 Tensor, shape (b,)
+        From 0 to f.
+    magnitude : bool, default False
+        Rank ``|u|``.
+
+    Returns
+    -------
+    int64 Tensor, shape (b * k,) or (sum of k,)
+    """
     from rarefy.kernels.cpu import topk as kernels
 
     return (kernels.top_k if compiled(u) else kernels.top_k_reference)(u, k, magnitude=magnitude)
@@ -200,7 +213,7 @@ def _flat_top_k(u: Tensor, count: int, *, by: str) -> Support:
         return support
     found = support.of(u)
     best = torch.zeros(len(found), dtype=torch.bool, device=u.device)
-    best[_top_k(found[None], count, magnitude=magnitude)] = True
+    best[top_columns(found[None], count, magnitude=magnitude)] = True
     return support.where(best)
 
 
@@ -209,7 +222,7 @@ def _column_top_k(u: Tensor, activation: FeatureTopK) -> Support:
     rows, width = u.shape
     counts = torch.as_tensor(activation.k).expand(width).clamp(max=rows)
     columns = u.t().contiguous()
-    indices = _top_k(columns, counts, magnitude=activation.by == "magnitude")
+    indices = top_columns(columns, counts, magnitude=activation.by == "magnitude")
     support = Support.from_counts(indices, counts.to(u.device), rows).transposed[0]
     if activation.by != "positive":
         return support
@@ -414,9 +427,7 @@ class _Jump(torch.autograd.Function):
 
 class _Count(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, v: Tensor, theta: Tensor, codes: SparseCodes, bandwidth: float
-    ) -> Tensor:
+    def forward(ctx: Any, v: Tensor, theta: Tensor, codes: SparseCodes, bandwidth: float) -> Tensor:
         ctx.save_for_backward(v, theta)
         ctx.support, ctx.bandwidth = codes.support, bandwidth
         return torch.count_nonzero(codes.values).to(v.dtype)

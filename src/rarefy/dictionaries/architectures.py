@@ -178,9 +178,7 @@ def architecture(
             n_latents, threshold=max(0.01, _threshold(4 * k / n_latents)), bandwidth=_BANDWIDTH
         )
         return _build(d_in, n_latents, jump, L0Loss(d_in, target=k), seed=seed)
-    raise ValueError(
-        f"no architecture is called {name!r}: {', '.join(get_args(Name))} are there"
-    )
+    raise ValueError(f"no architecture is called {name!r}: {', '.join(get_args(Name))} are there")
 
 
 class Aimed(nn.Module):
@@ -203,7 +201,9 @@ class Aimed(nn.Module):
         self.loss = loss
         self.target = target
         self.rate = _TRAVEL / rows
-        self.register_buffer("log_weight", torch.tensor(math.log(float(loss.weight)), dtype=torch.float64))
+        self.register_buffer(
+            "log_weight", torch.tensor(math.log(float(loss.weight)), dtype=torch.float64)
+        )
 
     def forward(
         self, sae: SparseAutoencoder, x: Tensor, encoded: Encoded, reconstruction: Tensor

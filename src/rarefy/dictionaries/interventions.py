@@ -88,7 +88,6 @@ class KAnnealing:
         """Set k for the step that comes."""
         k = self.k(run.step / run.steps, run.sae.n_latents)
         activation = run.sae.activation
-        coupled = isinstance(activation, BatchCoupled)
         projection = activation.projection if isinstance(activation, BatchCoupled) else activation
         if not isinstance(projection, TopK | BatchTopK):
             raise ValueError(
@@ -96,7 +95,7 @@ class KAnnealing:
             )
         if projection.k == k:
             return
-        if coupled:
+        if isinstance(activation, BatchCoupled):
             activation.projection = replace(projection, k=k)
         else:
             run.sae.activation = replace(projection, k=k)

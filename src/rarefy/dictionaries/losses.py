@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from rarefy.dictionaries.activations import Gated, JumpReLU
+from rarefy.dictionaries.activations import Gated, JumpReLU, top_columns
 from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
 from rarefy.dictionaries.codes import SparseCodes, Support, magnitudes, sparse_product
 from rarefy.dictionaries.parallel import processes, total
@@ -203,8 +203,8 @@ def error_left(
         What the codes of each latent are multiplied by.
     """
     used = min(k, len(latents))
-    scores = encoded.u[:, latents]
-    best = (scores.abs() if signed else scores).topk(used, sorted=False).indices
+    scores = encoded.u.index_select(1, latents)
+    best = top_columns(scores, used, magnitude=signed).view(len(x), used)
     support = Support.from_columns(latents[best], sae.n_latents)
     v = sae.selected(encoded.u, x, support)
     values = v if signed else v.relu()

@@ -86,9 +86,7 @@ def above(
         offsets = count_above(u, threshold, magnitude=magnitude, threads=threads)
     indices = np.empty(int(offsets[-1]), np.int64)
     compared = _compared(u, threshold)
-    _by_rows(
-        partial(_find_above, *compared, magnitude, offsets.numpy(), indices), len(u), threads
-    )
+    _by_rows(partial(_find_above, *compared, magnitude, offsets.numpy(), indices), len(u), threads)
     return torch.from_numpy(indices), offsets
 
 

@@ -64,7 +64,8 @@ def jump(
     Tensor, shape (e,)
     """
     z = _like(v, columns)
-    task = partial(_jump, *_arrays(v, theta, columns), np.float32(shift), z.numpy())
+    values, cuts, places = _arrays(v, theta, columns)
+    task = partial(_jump, values, cuts, places, np.float32(shift), z.numpy())
     _side_by_side(task, v, theta, columns, threads)
     return z
 
@@ -97,9 +98,15 @@ def jump_backward(
         Epsilon; 0 leaves theta without a gradient.
     """
     dv = _like(v, columns)
-    arrays = _arrays(v, theta, columns)
+    values, cuts, places = _arrays(v, theta, columns)
     task = partial(
-        _jump_backward, *arrays, g.contiguous().numpy(), np.float32(bandwidth), dv.numpy()
+        _jump_backward,
+        values,
+        cuts,
+        places,
+        g.contiguous().numpy(),
+        np.float32(bandwidth),
+        dv.numpy(),
     )
     sums = torch.from_numpy(sum(_side_by_side(task, v, theta, columns, threads)))
     return dv, -theta.detach() / bandwidth * sums if bandwidth else torch.zeros_like(theta)
@@ -126,7 +133,8 @@ def in_window(
     threads: int | None = None,
 ) -> Tensor:
     """How many values of each column are nearer to its threshold than half the bandwidth, (f,)."""
-    task = partial(_in_window, *_arrays(v, theta, columns), np.float32(bandwidth))
+    values, cuts, places = _arrays(v, theta, columns)
+    task = partial(_in_window, values, cuts, places, np.float32(bandwidth))
     return torch.from_numpy(sum(_side_by_side(task, v, theta, columns, threads)))
 
 
@@ -160,8 +168,9 @@ def gated(
     Tensor, shape (e,)
     """
     z = _like(v, columns)
-    maps = (scale.detach().contiguous().numpy(), bias.detach().contiguous().numpy())
-    task = partial(_gated, *_arrays(v, theta, columns), *maps, z.numpy())
+    values, cuts, places = _arrays(v, theta, columns)
+    slopes, levels = scale.detach().contiguous().numpy(), bias.detach().contiguous().numpy()
+    task = partial(_gated, values, cuts, places, slopes, levels, z.numpy())
     _side_by_side(task, v, theta, columns, threads)
     return z
 
@@ -194,9 +203,12 @@ def gated_backward(
         Its result, and the gradient with respect to that.
     """
     dv = _like(v, columns)
+    values, slopes, places = _arrays(v, scale, columns)
     task = partial(
         _gated_backward,
-        *_arrays(v, scale, columns),
+        values,
+        slopes,
+        places,
         z.detach().numpy(),
         g.contiguous().numpy(),
         dv.numpy(),
@@ -215,7 +227,7 @@ def gated_backward_reference(
     return dv, _sums(g * v, theta, columns), _sums(g, theta, columns)
 
 
-def _arrays(v: Tensor, theta: Tensor, columns: Tensor | None) -> tuple[Any, ...]:
+def _arrays(v: Tensor, theta: Tensor, columns: Tensor | None) -> tuple[Floats, Floats, Places]:
     places = _NONE if columns is None else columns.numpy()
     return v.detach().numpy(), theta.detach().contiguous().numpy(), places
 

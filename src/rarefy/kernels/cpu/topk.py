@@ -123,7 +123,7 @@ def _top_k(
                         value = _score(row[j], magnitude)
                         columns[n] = j
                         values[n] = value
-                        n += value >= bound
+                        n += not value < bound
         if n < k:
             # a NaN may hide its group's maximum, or there are fewer groups than k
             for j in range(width):
