@@ -42,7 +42,7 @@ from rarefy.kernels.cpu.topk import top_k
 from rarefy.operators import L1, BatchTopK, TopK
 
 ROWS, D, F, K = 2048, 256, 4096, 32
-STEPS, WARM_UP, DECAY, LR = 60, 6, 0.2, 1e-3
+STEPS, WARM_UP, DECAY, LR = 60, 6, 0.2, 3e-3
 L1_WEIGHT, L0_WEIGHT = 5.0, 1.0
 _UNTIMED = 2
 """First steps, in which kernels compile and memory is first touched."""
@@ -193,12 +193,19 @@ def _contests() -> dict[str, Callable[[], _Contest]]:
     l1, l0, gate = (L1Loss(L1_WEIGHT),), (L0Loss(L0_WEIGHT),), (GateLoss(L1_WEIGHT),)
     relu, gated = L1(0.0, positive=True), lambda: ours(Gated(F), encoder_bias=False)
     batchtopk = lambda: BatchCoupled(BatchTopK(K, by="positive"), F)  # noqa: E731
-    topk_peers = _lens("topk", k=K) | _sparsify()
+    # The norms of the decoder's rows are free beside SAELens, and 1 beside sparsify, which holds
+    # them there: the same model on both sides.
+    unscaled = {"k": K, "rescale_acts_by_decoder_norm": False}
     l1_peers, l0_peers = {"l1_coefficient": L1_WEIGHT}, {"l0_coefficient": L0_WEIGHT}
     gated_peers, relu_peers = _lens("gated", **l1_peers), _lens("standard", **l1_peers)
     return {
-        "topk": lambda: _Contest(ours(TopK(K, by="positive")), peers=topk_peers),
-        "batchtopk": lambda: _Contest(ours(batchtopk()), peers=_lens("batchtopk", k=K)),
+        "topk": lambda: _Contest(
+            ours(TopK(K, by="positive")), (), "free", _lens("topk", **unscaled)
+        ),
+        "topk-unit": lambda: _Contest(ours(TopK(K, by="positive")), peers=_sparsify()),
+        "batchtopk": lambda: _Contest(
+            ours(batchtopk()), (), "free", _lens("batchtopk", **unscaled)
+        ),
         "jumprelu": lambda: _Contest(ours(JumpReLU(F)), l0, "free", _lens("jumprelu", **l0_peers)),
         "jumprelu-aimed": lambda: _Contest(
             aimed("jumprelu"), l0, "free", _lens("jumprelu", **l0_peers, jumprelu_bandwidth=0.2)
