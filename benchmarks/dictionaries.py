@@ -38,6 +38,8 @@ from rarefy.dictionaries import (
 )
 from rarefy.dictionaries.scale import norm_scale
 from rarefy.dictionaries.train import _rate
+from rarefy.kernels.cpu import jump as kernels
+from rarefy.kernels.cpu.recycled import recycling
 from rarefy.kernels.cpu.topk import top_k
 from rarefy.operators import L1, BatchTopK, TopK
 
@@ -66,7 +68,11 @@ def rows() -> list[dict[str, Any]]:
     for name in ("sae_lens", "sparsify"):
         if not find_spec(name):
             print(f"{name} is not installed: its rows are left out", file=sys.stderr)
-    return [*_topk_rows(), *(row for name in _contests() for row in training_rows(name))]
+    return [
+        *_topk_rows(),
+        *_jump_rows(),
+        *(row for name in _contests() for row in training_rows(name)),
+    ]
 
 
 def _topk_rows() -> Iterator[dict[str, Any]]:
@@ -87,6 +93,33 @@ def _topk_rows() -> Iterator[dict[str, Any]]:
             "ratio": theirs / ours,
             "goal": 2.0,
         }
+
+
+def _jump_rows() -> Iterator[dict[str, Any]]:
+    """A threshold's jump and its gradients at every entry, against the same in torch."""
+    generator = torch.Generator().manual_seed(0)
+    v, g = (torch.randn(ROWS * F, generator=generator) for _ in range(2))
+    theta = torch.full((F,), 0.01)
+
+    def ours() -> None:
+        kernels.jump(v, theta, None)
+        kernels.jump_backward(v, theta, None, g, bandwidth=0.05)
+
+    def theirs() -> None:
+        kernels.jump_reference(v, theta, None)
+        kernels.jump_backward_reference(v, theta, None, g, bandwidth=0.05)
+
+    with recycling():
+        one, other = interleaved(ours, theirs, repeats=7, warmup=1)
+    yield {
+        "name": "dictionaries.jump",
+        "peer": "torch",
+        "ours": one * 1e3,
+        "theirs": other * 1e3,
+        "unit": "ms",
+        "ratio": other / one,
+        "goal": 2.0,
+    }
 
 
 def training_rows(name: str) -> list[dict[str, Any]]:
