@@ -7,6 +7,9 @@ a peer's are forward, backward, clipping, the update and, for sparsify, the deco
 its trainer's bookkeeping. Throughput is rows a second over the whole run but the first steps. FVU
 and L0 are those of rows that nobody was trained on. Peers that are not installed are left out.
 
+SAELens trains Gated with a gradient from the auxiliary error to the decoder, which the paper stops,
+as :class:`rarefy.dictionaries.GateLoss` does; here both sides train on SAELens's loss.
+
 ReLU, Gated and JumpReLU run twice: from thresholds at or near 0 as the peers' defaults have it,
 where half of all latents are active, and from the thresholds of
 :func:`rarefy.dictionaries.architecture`.
@@ -28,7 +31,6 @@ from _timing import interleaved
 from rarefy.dictionaries import (
     BatchCoupled,
     Gated,
-    GateLoss,
     JumpReLU,
     L0Loss,
     L1Loss,
@@ -36,6 +38,7 @@ from rarefy.dictionaries import (
     architecture,
     train,
 )
+from rarefy.dictionaries.codes import magnitudes
 from rarefy.dictionaries.scale import norm_scale
 from rarefy.dictionaries.train import _rate
 from rarefy.kernels.cpu import jump as kernels
@@ -194,6 +197,13 @@ class _Race:
             self.seconds["ours"].append(perf_counter() - self._since)
 
 
+def _gate_loss(sae: SparseAutoencoder, x: Tensor, encoded: Any, _reconstruction: Tensor) -> Tensor:
+    """SAELens's auxiliary loss of Gated."""
+    codes = encoded.codes._replace(values=sae.activation.gate(encoded.v, encoded.codes.support))
+    l1 = magnitudes(codes) @ sae.decoder.norm(dim=1)
+    return (L1_WEIGHT * l1 + (x - sae.decode(codes)).square().sum()) / len(x)
+
+
 def _mean(seconds: list[float]) -> float:
     timed = seconds[_UNTIMED:]
     return sum(timed) / len(timed)
@@ -223,7 +233,7 @@ def _contests() -> dict[str, Callable[[], _Contest]]:
     def aimed(name: Any) -> SparseAutoencoder:
         return architecture(name, D, F, k=K, rows=STEPS * ROWS).sae
 
-    l1, l0, gate = (L1Loss(L1_WEIGHT),), (L0Loss(L0_WEIGHT),), (GateLoss(L1_WEIGHT),)
+    l1, l0, gate = (L1Loss(L1_WEIGHT),), (L0Loss(L0_WEIGHT),), (_gate_loss,)
     relu, gated = L1(0.0, positive=True), lambda: ours(Gated(F), encoder_bias=False)
     batchtopk = lambda: BatchCoupled(BatchTopK(K, by="positive"), F)  # noqa: E731
     # The norms of the decoder's rows are free beside SAELens, and 1 beside sparsify, which holds
