@@ -59,7 +59,9 @@ def test_train_writes_a_folder_that_opens_and_says_what_it_is(place, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors"]
 
 
-@pytest.mark.parametrize("activation", ["relu", "gated", "jumprelu", "batchtopk", "matryoshka"])
+@pytest.mark.parametrize(
+    "activation", ["relu", "gated", "jumprelu", "batchtopk", "matryoshka", "feature-choice"]
+)
 def test_every_architecture_trains_and_opens(place, tmp_path, activation):
     status, _, stderr = train(place, "--activation", activation, "--out", tmp_path / "out")
     assert status == 0, stderr

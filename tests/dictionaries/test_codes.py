@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from rarefy.dictionaries import SparseCodes, Support, sampled_product, sparse_product
+from rarefy.dictionaries import (
+    Everything,
+    SparseCodes,
+    Support,
+    sampled_product,
+    sparse_product,
+)
+from rarefy.dictionaries.codes import magnitudes, selected
 
 
 def _case(seed=0, rows=7, width=11, d=5, share=0.3):
@@ -70,3 +77,45 @@ def test_supports_of_equal_rows(k):
     support = Support.from_columns(columns, 9)
     assert support.offsets.tolist() == [0, k, 2 * k, 3 * k, 4 * k]
     assert support.shape == (4, 9)
+
+
+def test_the_support_of_everything_does_what_the_same_entries_in_compressed_rows_do():
+    _, x, weight = _case()
+    rows, width = len(x), len(weight)
+    every, listed = Everything(rows, width), Support.from_mask(torch.ones(rows, width).bool())
+    assert torch.equal(every.indices, listed.indices)
+    assert torch.equal(every.offsets, listed.offsets)
+    assert torch.equal(every.rows, listed.rows)
+    assert every.shape == listed.shape
+    values = torch.randn(rows * width, dtype=torch.float64)
+    bias, center = torch.randn(width).double(), torch.randn(x.shape[1]).double()
+    u = (x - center) @ weight.t() + bias
+    for dtype in (torch.float64, torch.float32):
+        found = []
+        for support in (every, listed):
+            leaves = [t.to(dtype).requires_grad_() for t in (values, x, weight, bias, center)]
+            z, x_, w, b, c = leaves
+            v = selected(u.to(dtype), x_, w, b, support, center=c)
+            codes = SparseCodes(z * v, support)
+            made = sparse_product(codes, w)
+            sums = magnitudes(codes)
+            sampled = sampled_product(x_, w, support)
+            weighted = (made**2).sum() + (sums * b).sum() + (sampled * z).sum()
+            gradients = torch.autograd.grad(weighted, leaves)
+            found.append((v, made, sums, sampled, *gradients))
+            torch.testing.assert_close(sums, codes.dense().abs().sum(0))
+        tolerance = 1e-9 if dtype == torch.float64 else 1e-4
+        for one, other in zip(*found, strict=True):
+            torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+def test_a_center_gets_the_gradient_of_dense_code():
+    mask, x, weight = _case()
+    support = Support.from_mask(mask)
+    center = torch.randn(x.shape[1], dtype=torch.float64)
+
+    def picked(x, center, weight):
+        u = (x - center).detach() @ weight.detach().t()
+        return selected(u, x, weight, None, support, center=center)
+
+    assert torch.autograd.gradcheck(picked, [t.requires_grad_() for t in (x, center, weight)])

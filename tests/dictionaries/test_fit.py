@@ -1,4 +1,5 @@
 import re
+from typing import get_args
 
 import pytest
 import torch
@@ -20,11 +21,12 @@ from rarefy.dictionaries import (
     top_examples,
     train,
 )
+from rarefy.dictionaries.architectures import Name
 from rarefy.dictionaries.scale import ScaledStream, norm_scale, unscale
 from rarefy.models import open_model, token_losses
 from rarefy.operators import L0, TopK
 
-NAMES = ("relu", "gated", "jumprelu", "topk", "batchtopk", "abstopk", "matryoshka", "mp", "afa")
+NAMES = get_args(Name)
 
 
 @pytest.fixture(scope="module")

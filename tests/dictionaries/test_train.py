@@ -1,63 +1,81 @@
 """Training: what it finds, what it keeps, and that a killed run goes on as if it had not been."""
 
+import os
 import signal
 import subprocess
 import sys
-import textwrap
+from pathlib import Path
 
 import pytest
 import torch
 
+from rarefy.budget import Linear
 from rarefy.dictionaries import (
     ArrayStream,
     AuxK,
     BatchCoupled,
+    KAnnealing,
     L1Loss,
+    Resample,
     SparseAutoencoder,
+    architecture,
     evaluate,
     train,
 )
 from rarefy.operators import L1, BatchTopK, TopK
 
-SCRIPT = textwrap.dedent(
-    """
-    import os, sys, signal, torch
-    from rarefy.dictionaries import ArrayStream, AuxK, BatchCoupled, SparseAutoencoder, train
-    from rarefy.operators import BatchTopK
+STEPS, LATENTS = 60, 32
 
+
+class _Killed(ArrayStream):
+    """Kills the process when a step's batch is asked for."""
+
+    def __init__(self, *arrays, kill_at, **options):
+        super().__init__(*arrays, **options)
+        self.kill_at = kill_at
+
+    def batch(self, step):
+        if step == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().batch(step)
+
+
+def run(kind, folder, kill_at=None):
+    """Train from the checkpoint in the folder on; what is known at the end."""
     torch.set_num_threads(1)
-    folder, kill_at = sys.argv[1], int(sys.argv[2])
-
-    class Killer(ArrayStream):
-        def batch(self, step):
-            if step == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return super().batch(step)
-
+    between = []
+    if kind == "topk":
+        # k is on its way from 10 to 3 at the checkpoint, and latents are resampled after it
+        sae = SparseAutoencoder(8, LATENTS, TopK(3, by="positive"))
+        losses = [AuxK(LATENTS, dead_after=200)]
+        ramp = Linear(3 / LATENTS, initial=10 / LATENTS, end=0.8)
+        between = [KAnnealing(ramp), Resample([20, 33], rows=128)]
+    else:
+        sae, losses, _ = architecture(kind, 8, LATENTS, k=3, rows=STEPS * 64)
     x = torch.randn(600, 8, generator=torch.Generator().manual_seed(1))
-    sae = SparseAutoencoder(8, 32, BatchCoupled(BatchTopK(3, by="positive"), 32))
-    train(sae, Killer(x, batch_size=64), steps=60, lr=1e-2, losses=[AuxK(32, dead_after=200)],
-          checkpoint=folder + "/run.pt", checkpoint_every=10)
-    torch.save(sae.state_dict(), folder + "/done.pt")
-    """
-)
+    stream = _Killed(x, batch_size=64, kill_at=kill_at)
+    options = {"checkpoint": f"{folder}/run.pt", "checkpoint_every": 10}
+    train(sae, stream, steps=STEPS, lr=1e-2, losses=losses, interventions=between, **options)
+    state = sae.state_dict()
+    for number, loss in enumerate(losses):
+        if isinstance(loss, torch.nn.Module):
+            state |= {f"losses.{number}.{name}": t for name, t in loss.state_dict().items()}
+    return state
 
 
-def _run(folder, kill_at):
-    return subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder), str(kill_at)], timeout=60
-    ).returncode
-
-
-def test_killed_and_started_again_it_ends_with_the_same_numbers(tmp_path):
+@pytest.mark.parametrize("kind", ["topk", "batchtopk", "gated", "feature-choice"])
+def test_killed_and_started_again_it_ends_with_the_same_numbers(kind, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
         folder.mkdir()
-    assert _run(whole, -1) == 0
-    assert _run(cut, 37) == -signal.SIGKILL
-    assert not (cut / "done.pt").exists()
-    assert _run(cut, -1) == 0
-    one, other = (torch.load(f / "done.pt", weights_only=True) for f in (whole, cut))
+    script = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"from test_train import run; run({kind!r}, {str(cut)!r}, 37)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], timeout=100)
+    assert ended.returncode == -signal.SIGKILL
+    assert torch.load(cut / "run.pt", weights_only=True)["step"] == 30
+    one, other = run(kind, whole), run(kind, cut)
     assert one.keys() == other.keys()
     for name, tensor in one.items():
         assert torch.equal(tensor, other[name]), name

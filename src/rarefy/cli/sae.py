@@ -6,6 +6,8 @@ import json as json_
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,6 +48,8 @@ class Architecture(StrEnum):
     batchtopk = "batchtopk"
     abstopk = "abstopk"
     matryoshka = "matryoshka"
+    mutual_choice = "mutual-choice"
+    feature_choice = "feature-choice"
     mp = "mp"
     afa = "afa"
 
@@ -108,7 +112,9 @@ def train(
 ) -> None:
     """Train a sparse autoencoder on a layer of a language model, and measure it on other text.
 
-    A run that was stopped goes on from its checkpoint when the same command is given again.
+    A run that was stopped goes on from its checkpoint when the same command is given again. Under
+    torchrun (``torchrun --nproc-per-node 2 -m rarefy sae train ...``) its processes share the text
+    and every batch.
     """
     budget = _tokens(tokens)
     factor, latents = _width(width)
@@ -133,14 +139,16 @@ def train(
         "lr": lr,
         "seed": seed,
     }
-    _refuse_other_settings(training / "settings.json", settings)
 
     def stopped() -> str:
         if (training / "checkpoint.pt").exists():
             return f"stopped; a checkpoint is kept in {training}, and the same command goes on"
         return "stopped before the first checkpoint; nothing is kept"
 
-    with _console.watching("train", stopped) as watch:
+    with _console.watching("train", stopped) as watch, _joined(device) as (rank, size):
+        if size > 1:
+            settings["processes"] = size
+        _refuse_other_settings(training / "settings.json", settings)
         watch("opening the model", 0.0)
         language = open_language(
             *(model,), data=data, length=length, device=device, every=_EVERY, held_out=HELD_OUT
@@ -159,7 +167,9 @@ def train(
             latents = round(factor * site_width(language.model, site))
         if k > latents:
             raise ValueError(f"k is {k}, more than the {latents} latents of --width {width}")
-        new = not training.exists()
+        new = rank == 0 and not training.exists()
+        if rank == 0:
+            _begin(training, settings)
         try:
             sae = fit(
                 language.model,
@@ -173,12 +183,14 @@ def train(
                 buffer_tokens=buffer,
                 lr=lr,
                 seed=seed,
-                checkpoint=_begun(training, settings),
-                progress=watch,
+                checkpoint=training / "checkpoint.pt",
+                progress=watch if rank == 0 else None,
             )
         finally:
             if new and not (training / "checkpoint.pt").exists():
                 _forget(training)
+        if rank:
+            return
         watch("measuring", 1.0)
         found = figures(sae, language, site, skip=1)
         metadata = settings | {"layer": site, "skip": 1, "held_out": found}
@@ -243,10 +255,18 @@ def _refuse_other_settings(path: Path, settings: dict[str, Any]) -> None:
             )
 
 
-def _begun(training: Path, settings: dict[str, Any]) -> Path:
-    """Say with what a run was begun, and where its checkpoint goes."""
+def _begin(training: Path, settings: dict[str, Any]) -> None:
+    """Say with what a run was begun."""
     write_whole(training / "settings.json", json_.dumps(settings, indent=1) + "\n")
-    return training / "checkpoint.pt"
+
+
+@contextmanager
+def _joined(device: str) -> Iterator[tuple[int, int]]:
+    """Number of this process, and of all that ``torchrun`` has started."""
+    from rarefy.dictionaries.parallel import joined
+
+    with joined(device) as found:
+        yield found
 
 
 def _forget(training: Path) -> None:

@@ -11,8 +11,10 @@ Training one
     ``losses``       L1, L0, the gate's loss, AuxK, Matryoshka;
     ``stream``       batches as a function of the step;
     ``train``        :func:`train`, with checkpoints (``scale``: inputs at norm sqrt(d));
+    ``interventions``  :class:`KAnnealing`, :class:`Resample`: what changes a run on its way;
+    ``parallel``     several processes that share the rows;
     ``architectures``  the named ones, with losses, aimed at the same sparsity;
-    ``fit``          from a language model to a trained autoencoder;
+    ``fit``          from a language model to a trained autoencoder, in bounded memory;
     ``formats``      :func:`save`, :func:`load`: rarefy's folders, and others' (``exchange``).
 A language model's activations
     ``harvest``      activations of any transformers model at any module, and their gradients;
@@ -72,7 +74,13 @@ from rarefy.dictionaries.bidirectional import (
     opposite_pairs,
 )
 from rarefy.dictionaries.code_report import CodeReport, code_report, debias
-from rarefy.dictionaries.codes import SparseCodes, Support, sampled_product, sparse_product
+from rarefy.dictionaries.codes import (
+    Everything,
+    SparseCodes,
+    Support,
+    sampled_product,
+    sparse_product,
+)
 from rarefy.dictionaries.diagnostics import (
     Coherence,
     ZFPoints,
@@ -95,7 +103,7 @@ from rarefy.dictionaries.editing import (
 from rarefy.dictionaries.examples import TopExamples, logit_effects, top_examples
 from rarefy.dictionaries.feature_choice import FeatureChoice, progressive_choice
 from rarefy.dictionaries.features import describe_features, features_page
-from rarefy.dictionaries.fit import fit
+from rarefy.dictionaries.fit import fit, memory_bound
 from rarefy.dictionaries.formats import load, save
 from rarefy.dictionaries.gabor import GaborFit, fit_gabor
 from rarefy.dictionaries.geometry import (
@@ -110,6 +118,7 @@ from rarefy.dictionaries.geometry import (
 )
 from rarefy.dictionaries.gradient_sae import GradientSAE
 from rarefy.dictionaries.harvest import content_mask, harvest, resolve_site, site_width
+from rarefy.dictionaries.interventions import Intervention, KAnnealing, Resample, Run
 from rarefy.dictionaries.losses import (
     AuxK,
     GateLoss,
@@ -196,6 +205,7 @@ __all__ = [
     "Effect",
     "Encoded",
     "Evaluation",
+    "Everything",
     "F1",
     "FeatureChoice",
     "GaborFit",
@@ -203,7 +213,9 @@ __all__ = [
     "Gated",
     "GradientSAE",
     "Interpretation",
+    "Intervention",
     "JumpReLU",
+    "KAnnealing",
     "L0Loss",
     "L1Loss",
     "Labelled",
@@ -213,7 +225,9 @@ __all__ = [
     "NormLoss",
     "Pairs",
     "ReceptiveFields",
+    "Resample",
     "Revive",
+    "Run",
     "ShardStream",
     "Site",
     "SparseAutoencoder",
@@ -276,6 +290,7 @@ __all__ = [
     "logit_effects",
     "match_latents",
     "mean_difference",
+    "memory_bound",
     "modality_score",
     "norm_bounds",
     "norms",

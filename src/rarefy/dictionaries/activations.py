@@ -23,13 +23,27 @@ et al. 2024 (BatchTopK, arXiv 2412.06410).
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from rarefy.dictionaries.codes import Support, compiled
-from rarefy.operators import BatchTopK, FeatureTopK, Penalty, Projection, Threshold, TopK
+from rarefy.dictionaries.codes import Everything, SparseCodes, Support, compiled
+from rarefy.dictionaries.parallel import total
+from rarefy.operators import (
+    L0,
+    L1,
+    BatchTopK,
+    FeatureTopK,
+    Penalty,
+    Projection,
+    Threshold,
+    TopK,
+)
+
+_DENSE = 1 / 8
+"""Share of kept entries above which dense products are cheaper than sparse ones."""
 
 
 @runtime_checkable
@@ -56,11 +70,30 @@ def select(activation: Projection | Penalty | Activation, u: Tensor) -> Support:
     Support of shape (b, f)
         With a :class:`~rarefy.operators.TopK` exactly k in every row, whatever their sign; those
         that are not positive get the value 0 where it ranks positive parts.
+
+    Raises
+    ------
+    ValueError
+        If pre-codes that would be kept are not finite.
     """
+    support = _select(activation, u)
+    # NaN ranks above everything, so it is enough to look at what is kept.
+    kept = support.of(u)
+    if not bool(torch.isfinite(kept.sum())) and not bool(torch.isfinite(kept).all()):
+        bad = len(support.rows[~torch.isfinite(kept)].unique())
+        raise ValueError(
+            f"the pre-codes hold values that are not finite in {bad} of {len(u)} rows: the "
+            "activations or the autoencoder's weights do"
+        )
+    return support
+
+
+def _select(activation: Projection | Penalty | Activation, u: Tensor) -> Support:
     if isinstance(activation, Penalty):
-        return Support.from_mask(activation.prox(u) != 0)
+        cut = torch.tensor(_largest_of_zero(activation, u.dtype), dtype=u.dtype, device=u.device)
+        return candidates(u, cut, magnitude=not activation.positive)
     if isinstance(activation, TopK) and activation.axis == -1 and activation.k < u.shape[-1]:
-        columns = _top_k(u, activation.k, magnitude=activation.by == "magnitude")
+        columns = top_columns(u, activation.k, magnitude=activation.by == "magnitude")
         return Support.from_columns(columns.view(len(u), -1), u.shape[-1])
     if isinstance(activation, BatchTopK):
         return _flat_top_k(u, round(activation.k * len(u)), by=activation.by)
@@ -76,7 +109,7 @@ def select(activation: Projection | Penalty | Activation, u: Tensor) -> Support:
 
 
 def above(u: Tensor, threshold: Tensor, *, magnitude: bool = False) -> Support:
-    """Entries strictly above a threshold, which is a number or one for each latent.
+    """Entries strictly above a threshold, which is a number or one for each latent; NaN is above.
 
     Parameters
     ----------
@@ -95,7 +128,66 @@ def above(u: Tensor, threshold: Tensor, *, magnitude: bool = False) -> Support:
     return Support(*find(u, threshold, magnitude=magnitude), u.shape[-1])
 
 
-def _top_k(u: Tensor, k: int | Tensor, *, magnitude: bool) -> Tensor:
+def candidates(u: Tensor, threshold: Tensor, *, magnitude: bool = False) -> Support:
+    """Entries that may be active: those above a threshold or, once they are many, all.
+
+    For activations whose value is 0 at every entry that is not above it.
+
+    Parameters
+    ----------
+    u, threshold, magnitude
+        As for :func:`above`.
+
+    Returns
+    -------
+    Support of shape (b, f)
+        :class:`~rarefy.dictionaries.codes.Everything` where more than an eighth is above.
+    """
+    from rarefy.kernels.cpu import compressed_rows as kernels
+
+    ready = compiled(u)
+    count, find = (
+        (kernels.count_above, kernels.above)
+        if ready
+        else (kernels.count_above_reference, kernels.above_reference)
+    )
+    offsets = count(u, threshold, magnitude=magnitude)
+    if int(offsets[-1]) > _DENSE * u.numel():
+        return Everything(len(u), u.shape[-1], u.device)
+    return Support(*find(u, threshold, magnitude=magnitude, offsets=offsets), u.shape[-1])
+
+
+@cache
+def _largest_of_zero(penalty: Penalty, dtype: torch.dtype) -> float:
+    """Largest magnitude that a penalty's proximal map takes to 0, by bisection.
+
+    Proximal maps rise, so there is one; positive floats have the order of their bits as integers.
+    """
+    bits = torch.int64 if dtype == torch.float64 else torch.int32
+    wide = dtype if dtype == torch.float64 else torch.float32
+    low, high = 0, int(torch.tensor(torch.finfo(wide).max, dtype=wide).view(bits))
+    while high - low > 1:
+        middle = (low + high) // 2
+        kept = penalty.prox(torch.tensor([middle], dtype=bits).view(wide)).item() != 0
+        low, high = (low, middle) if kept else (middle, high)
+    return torch.tensor([low], dtype=bits).view(wide).item()
+
+
+def top_columns(u: Tensor, k: int | Tensor, *, magnitude: bool = False) -> Tensor:
+    """Columns of the k best entries of every row, row after row; of equal entries the first.
+
+    Parameters
+    ----------
+    u : Tensor, shape (b, f)
+    k : int or int64 Tensor, shape (b,)
+        From 0 to f.
+    magnitude : bool, default False
+        Rank ``|u|``.
+
+    Returns
+    -------
+    int64 Tensor, shape (b * k,) or (sum of k,)
+    """
     from rarefy.kernels.cpu import topk as kernels
 
     return (kernels.top_k if compiled(u) else kernels.top_k_reference)(u, k, magnitude=magnitude)
@@ -121,7 +213,7 @@ def _flat_top_k(u: Tensor, count: int, *, by: str) -> Support:
         return support
     found = support.of(u)
     best = torch.zeros(len(found), dtype=torch.bool, device=u.device)
-    best[_top_k(found[None], count, magnitude=magnitude)] = True
+    best[top_columns(found[None], count, magnitude=magnitude)] = True
     return support.where(best)
 
 
@@ -130,9 +222,12 @@ def _column_top_k(u: Tensor, activation: FeatureTopK) -> Support:
     rows, width = u.shape
     counts = torch.as_tensor(activation.k).expand(width).clamp(max=rows)
     columns = u.t().contiguous()
-    indices = _top_k(columns, counts, magnitude=activation.by == "magnitude")
+    indices = top_columns(columns, counts, magnitude=activation.by == "magnitude")
     support = Support.from_counts(indices, counts.to(u.device), rows).transposed[0]
-    return support.where(support.of(u) > 0) if activation.by == "positive" else support
+    if activation.by != "positive":
+        return support
+    # not at most 0, rather than above it: a NaN must stay
+    return support.where(~(support.of(u) <= 0))
 
 
 def values(activation: Projection | Penalty | Activation, v: Tensor, support: Support) -> Tensor:
@@ -148,6 +243,10 @@ def values(activation: Projection | Penalty | Activation, v: Tensor, support: Su
     -------
     Tensor, shape (e,)
     """
+    if isinstance(activation, L0 | L1) and activation.positive:
+        cut = v.new_full((support.width,), _largest_of_zero(activation, v.dtype))
+        shift = activation.lam if isinstance(activation, L1) else 0.0
+        return _Jump.apply(v, cut, support, 0.0, shift)
     if isinstance(activation, Penalty):
         return activation.prox(v)
     if isinstance(activation, Projection):
@@ -188,15 +287,15 @@ class JumpReLU(nn.Module):
     def select(self, u: Tensor) -> Support:
         """Entries above the threshold; in training the window below it too."""
         theta = self.threshold.detach().clamp(min=0)
-        return above(u, theta - self.bandwidth / 2 if self.training else theta)
+        return candidates(u, theta - self.bandwidth / 2 if self.training else theta)
 
     def values(self, v: Tensor, support: Support) -> Tensor:
         """Codes, with the straight-through gradient of the threshold."""
-        return _Jump.apply(v, self.threshold.clamp(min=0)[support.indices], self.bandwidth)
+        return _Jump.apply(v, self.threshold.clamp(min=0), support, self.bandwidth, 0.0)
 
-    def count(self, v: Tensor, support: Support) -> Tensor:
-        """Whether each entry is active (0 or 1), with the straight-through gradient."""
-        return _Step.apply(v, self.threshold.clamp(min=0)[support.indices], self.bandwidth)
+    def count(self, v: Tensor, codes: SparseCodes) -> Tensor:
+        """Number of active entries, 0-d, with the straight-through gradient."""
+        return _Count.apply(v, self.threshold.clamp(min=0), codes, self.bandwidth)
 
 
 class Gated(nn.Module):
@@ -220,23 +319,26 @@ class Gated(nn.Module):
 
     def select(self, u: Tensor) -> Support:
         """Entries whose gate is open."""
-        return above(u, -self.gate_bias.detach())
+        return candidates(u, -self.gate_bias.detach())
 
     def values(self, v: Tensor, support: Support) -> Tensor:
-        """Magnitudes of the open entries."""
-        j = support.indices
-        return (v * self.log_scale[j].exp() + self.magnitude_bias[j]).relu()
+        """Magnitudes of the open entries, and 0 at the others."""
+        return self._above_gate(v, self.log_scale.exp(), self.magnitude_bias, support)
 
     def gate(self, v: Tensor, support: Support) -> Tensor:
-        """Pre-codes of the gate at the open entries, all positive."""
-        return v + self.gate_bias[support.indices]
+        """Pre-codes of the gate at the open entries, and 0 at the others."""
+        return self._above_gate(v, torch.ones_like(self.gate_bias), self.gate_bias, support)
+
+    def _above_gate(self, v: Tensor, scale: Tensor, bias: Tensor, support: Support) -> Tensor:
+        return _Gate.apply(v, -self.gate_bias.detach(), scale, bias, support)
 
 
 class BatchCoupled(nn.Module):
     """A projection that ranks a whole batch in training, and a threshold at test time.
 
     Rows must not depend on each other once a dictionary is in use: in evaluation mode a row keeps
-    what is above a running mean of the smallest value that the projection kept.
+    what is above a running mean of the smallest value that the projection kept. Where several
+    processes train, each ranks its own rows and the smallest values are averaged.
 
     Parameters
     ----------
@@ -265,8 +367,8 @@ class BatchCoupled(nn.Module):
     def select(self, u: Tensor) -> Support:
         """Entries that the projection keeps; in evaluation those above the threshold."""
         if not self.training:
-            return select(Threshold(self.threshold.squeeze(), by=self._by), u)
-        support = select(self.projection, u)
+            return _select(Threshold(self.threshold.squeeze(), by=self._by), u)
+        support = _select(self.projection, u)
         self._follow(u, support)
         return support
 
@@ -284,44 +386,84 @@ class BatchCoupled(nn.Module):
         kept = support.of(u).to(self.threshold.dtype)
         kept = kept.abs() if self.projection.by == "magnitude" else kept
         keep = kept > 0
-        if not bool(keep.any()):
+        if len(self.threshold) == 1:
+            smallest = torch.cat([kept[keep], kept.new_full((1,), torch.inf)]).amin(0, keepdim=True)
+        else:
+            smallest = smallest_of_columns(kept[keep], support.indices[keep], support.width)
+        seen = smallest.isfinite()
+        count = total(seen.to(kept.dtype))
+        smallest = total(torch.where(seen, smallest, 0.0)) / count.clamp(min=1)
+        seen = count > 0
+        if not bool(seen.any()):
             return
         self.batches += 1
         rate = max(1 - self.decay, 1 / int(self.batches))
-        if len(self.threshold) == 1:
-            smallest = kept[keep].min()[None]
-            seen = torch.ones_like(smallest, dtype=torch.bool)
-        else:
-            smallest = smallest_of_columns(kept[keep], support.indices[keep], support.width)
-            seen = smallest.isfinite()
         self.threshold[seen] += rate * (smallest[seen] - self.threshold[seen])
 
 
 class _Jump(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, v: Tensor, theta: Tensor, bandwidth: float) -> Tensor:
+    def forward(
+        ctx: Any, v: Tensor, theta: Tensor, support: Support, bandwidth: float, shift: float
+    ) -> Tensor:
+        from rarefy.kernels.cpu import jump as kernels
+
         ctx.save_for_backward(v, theta)
-        ctx.bandwidth = bandwidth
-        return torch.where(v > theta, v, 0.0)
+        ctx.support, ctx.bandwidth = support, bandwidth
+        jump = kernels.jump if compiled(v, theta) else kernels.jump_reference
+        return jump(v, theta, support.columns, shift=shift)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        from rarefy.kernels.cpu import jump as kernels
+
         v, theta = ctx.saved_tensors
         (g,) = gradients
-        window = ((v - theta).abs() < ctx.bandwidth / 2).to(v.dtype)
-        return torch.where(v > theta, g, 0.0), -theta / ctx.bandwidth * window * g, None
+        ready = compiled(v, theta, g)
+        backward = kernels.jump_backward if ready else kernels.jump_backward_reference
+        dv, dtheta = backward(v, theta, ctx.support.columns, g, bandwidth=ctx.bandwidth)
+        return dv, dtheta, None, None, None
 
 
-class _Step(torch.autograd.Function):
+class _Count(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, v: Tensor, theta: Tensor, bandwidth: float) -> Tensor:
+    def forward(ctx: Any, v: Tensor, theta: Tensor, codes: SparseCodes, bandwidth: float) -> Tensor:
         ctx.save_for_backward(v, theta)
-        ctx.bandwidth = bandwidth
-        return (v > theta).to(v.dtype)
+        ctx.support, ctx.bandwidth = codes.support, bandwidth
+        return torch.count_nonzero(codes.values).to(v.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        from rarefy.kernels.cpu import jump as kernels
+
         v, theta = ctx.saved_tensors
         (g,) = gradients
-        window = ((v - theta).abs() < ctx.bandwidth / 2).to(v.dtype)
-        return None, -window / ctx.bandwidth * g, None
+        ready = compiled(v, theta)
+        count = kernels.in_window if ready else kernels.in_window_reference
+        near = count(v, theta, ctx.support.columns, bandwidth=ctx.bandwidth)
+        return None, near * (-g / ctx.bandwidth), None, None
+
+
+class _Gate(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, v: Tensor, theta: Tensor, scale: Tensor, bias: Tensor, support: Support
+    ) -> Tensor:
+        from rarefy.kernels.cpu import jump as kernels
+
+        gated = kernels.gated if compiled(v, theta, scale, bias) else kernels.gated_reference
+        z = gated(v, theta, scale, bias, support.columns)
+        ctx.save_for_backward(v, theta, scale, z)
+        ctx.support = support
+        return z
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        from rarefy.kernels.cpu import jump as kernels
+
+        v, theta, scale, z = ctx.saved_tensors
+        (g,) = gradients
+        ready = compiled(v, theta, scale, g)
+        backward = kernels.gated_backward if ready else kernels.gated_backward_reference
+        dv, dscale, dbias = backward(v, theta, scale, ctx.support.columns, z, g)
+        return dv, None, dscale, dbias, None

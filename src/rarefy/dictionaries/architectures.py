@@ -1,18 +1,21 @@
 r"""The named architectures, with the losses they are trained on, all aimed at the same sparsity.
 
-===========  =========================================  ==================================
-name         activation                                 losses beside the squared error
-===========  =========================================  ==================================
-relu         ReLU                                       L1, aimed
-gated        :class:`Gated`                             :class:`GateLoss`, aimed
-jumprelu     :class:`JumpReLU`                          L0 with a target
-topk         k largest positive parts                   AuxK
-batchtopk    k a row on average, in training            AuxK
-abstopk      k largest magnitudes, with their sign      AuxK
-matryoshka   batchtopk                                  AuxK; errors of nested prefixes
-mp           k steps of matching pursuit                :class:`Revive`
-afa          as many as match the input's norm, not k   :class:`NormLoss`
-===========  =========================================  ==================================
+==============  =========================================  ==================================
+name            activation                                 losses beside the squared error
+==============  =========================================  ==================================
+relu            ReLU                                       L1, aimed
+gated           :class:`Gated`                             :class:`GateLoss`, aimed
+jumprelu        :class:`JumpReLU`                          L0 with a target
+topk            k largest positive parts                   AuxK
+batchtopk       k a row on average, in training            AuxK
+abstopk         k largest magnitudes, with their sign      AuxK
+matryoshka      batchtopk                                  AuxK; errors of nested prefixes
+mutual-choice   batchtopk                                  :class:`AuxZipf`
+feature-choice  :class:`FeatureChoice`, k a row on         none: no latent can die
+                average, by a Zipf law of ranks
+mp              k steps of matching pursuit                :class:`Revive`
+afa             as many as match the input's norm, not k   :class:`NormLoss`
+==============  =========================================  ==================================
 
 The first two have a penalty, not a count. *Aimed* means that the penalty's weight follows the
 number of active latents to k: with :math:`e_t = \log(L_0 / k)` of the batch, cut to (-1, 1),
@@ -28,6 +31,9 @@ which is where the threshold starts; JumpReLU's at that of 4 k, because a thresh
 and latents become sparser by themselves while they align. From zero, half of all latents would be
 active for the first hundreds of steps.
 
+Mutual and Feature Choice are those of Ayonrinde 2024 (arXiv 2411.02124), the latter from the first
+step; :func:`~rarefy.dictionaries.progressive_choice` starts with the former, and learns better.
+
 Sources: those of :mod:`~rarefy.dictionaries.activations` and :mod:`~rarefy.dictionaries.losses`.
 Departures: the aim and the start at it are ours; papers give a weight, and start at or near zero.
 """
@@ -37,7 +43,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from statistics import NormalDist
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +51,8 @@ from torch import Tensor, nn
 from rarefy.dictionaries.activations import BatchCoupled, Gated, JumpReLU
 from rarefy.dictionaries.afa import NormLoss, TopAFA
 from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
+from rarefy.dictionaries.aux_zipf import AuxZipf
+from rarefy.dictionaries.feature_choice import FeatureChoice
 from rarefy.dictionaries.losses import (
     AuxK,
     GateLoss,
@@ -55,10 +63,22 @@ from rarefy.dictionaries.losses import (
     squared_error,
 )
 from rarefy.dictionaries.matching_pursuit import MatchingPursuitSAE, Revive
+from rarefy.dictionaries.parallel import processes, total
+from rarefy.dictionaries.zipf import ZipfLaw
 from rarefy.operators import L1, BatchTopK, TopK
 
 Name = Literal[
-    "relu", "gated", "jumprelu", "topk", "batchtopk", "abstopk", "matryoshka", "mp", "afa"
+    "relu",
+    "gated",
+    "jumprelu",
+    "topk",
+    "batchtopk",
+    "abstopk",
+    "matryoshka",
+    "mutual-choice",
+    "feature-choice",
+    "mp",
+    "afa",
 ]
 
 _TRAVEL = 8.0
@@ -89,7 +109,9 @@ def architecture(
 
     Parameters
     ----------
-    name : {"relu", "gated", "jumprelu", "topk", "batchtopk", "abstopk", "matryoshka", "mp", "afa"}
+    name : str
+        Of the table above; "feature-choice" is turned into an ordinary activation after training by
+        its :meth:`~FeatureChoice.finish`.
     d_in, n_latents : int
     k : int, default 32
         Active latents a row: exactly, or what training aims at; "afa" finds its own number.
@@ -127,6 +149,13 @@ def architecture(
         groups = {n_latents // 2**i for i in range(5)} - {0}
         error = MatryoshkaError(tuple(sorted(groups)))
         return _build(d_in, n_latents, coupled, aux, seed=seed)._replace(error=error)
+    if name == "mutual-choice":
+        return _build(d_in, n_latents, coupled, AuxZipf(n_latents), seed=seed)
+    if name == "feature-choice":
+        law = ZipfLaw()
+        ranks = torch.arange(1, n_latents + 1)
+        choice = FeatureChoice(law.expected(ranks), k=k, law=law, decay=_THRESHOLD_DECAY)
+        return _build(d_in, n_latents, choice, seed=seed)
     if name == "mp":
         pursuit = MatchingPursuitSAE(d_in, n_latents, k=k, seed=seed)
         return Architecture(pursuit, (Revive(),), squared_error)
@@ -149,10 +178,7 @@ def architecture(
             n_latents, threshold=max(0.01, _threshold(4 * k / n_latents)), bandwidth=_BANDWIDTH
         )
         return _build(d_in, n_latents, jump, L0Loss(d_in, target=k), seed=seed)
-    raise ValueError(
-        f"no architecture is called {name!r}: relu, gated, jumprelu, topk, batchtopk, abstopk, "
-        "matryoshka, mp or afa is wanted"
-    )
+    raise ValueError(f"no architecture is called {name!r}: {', '.join(get_args(Name))} are there")
 
 
 class Aimed(nn.Module):
@@ -175,16 +201,19 @@ class Aimed(nn.Module):
         self.loss = loss
         self.target = target
         self.rate = _TRAVEL / rows
-        self.register_buffer("log_weight", torch.tensor(math.log(loss.weight), dtype=torch.float64))
+        self.register_buffer(
+            "log_weight", torch.tensor(math.log(float(loss.weight)), dtype=torch.float64)
+        )
 
     def forward(
         self, sae: SparseAutoencoder, x: Tensor, encoded: Encoded, reconstruction: Tensor
     ) -> Tensor:
         """0-d loss of a batch, after which the weight is moved."""
-        l0 = float((encoded.codes.values != 0).sum()) / len(x)
-        off = max(-1.0, min(1.0, math.log(max(l0, 1e-9) / self.target)))
-        loss = replace(self.loss, weight=math.exp(float(self.log_weight) + off))
-        self.log_weight += self.rate * len(x) * off
+        rows = len(x) * processes()[1]
+        l0 = total(torch.count_nonzero(encoded.codes.values)).double() / rows
+        off = (l0.clamp(min=1e-9) / self.target).log().clamp(-1, 1)
+        loss = replace(self.loss, weight=(self.log_weight + off).exp().to(x.dtype))
+        self.log_weight += self.rate * rows * off
         return loss(sae, x, encoded, reconstruction)
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rarefy.dictionaries.activations import Activation, select, values
-from rarefy.dictionaries.codes import SparseCodes, Support, selected, sparse_product
+from rarefy.dictionaries.codes import SparseCodes, Support, compiled, selected, sparse_product
 from rarefy.operators import Penalty, Projection
 
 
@@ -137,14 +137,23 @@ class SparseAutoencoder(nn.Module):
     @torch.no_grad()
     def pre_codes(self, x: Tensor) -> Tensor:
         """All pre-codes u, shape (b, f), outside the graph."""
-        centered = self.centered(x)
-        if self.encoder_bias is None:
-            return centered @ self.encoder.t()
-        return torch.addmm(self.encoder_bias, centered, self.encoder.t())
+        centered, encoder = self.centered(x), self.encoder.t()
+        if not compiled(centered, encoder):
+            u = centered @ encoder
+        else:
+            from rarefy.kernels.cpu.recycled import empty
+
+            u = torch.mm(centered, encoder, out=empty(len(x), self.n_latents))
+        return u if self.encoder_bias is None else u.add_(self.encoder_bias)
 
     def select(self, u: Tensor, x: Tensor, *context: Tensor) -> Support:  # noqa: ARG002
         """Entries of the pre-codes that are kept; what an architecture overrides to choose else."""
         return select(self.activation, u)
+
+    def selected(self, u: Tensor, x: Tensor, support: Support) -> Tensor:
+        """Pre-codes of x at the kept entries, shape (e,); differentiable."""
+        center = self.decoder_bias if self.subtract_decoder_bias else None
+        return selected(u, x, self.encoder, self.encoder_bias, support, center=center)
 
     def encode_all(self, x: Tensor, *context: Tensor) -> Encoded:
         """Codes, and the pre-codes they come from; ``context`` goes to :meth:`select`."""
@@ -152,7 +161,7 @@ class SparseAutoencoder(nn.Module):
         u = self.pre_codes(x)
         with torch.no_grad():
             support = self.select(u, x, *context)
-        v = selected(u, self.centered(x), self.encoder, self.encoder_bias, support)
+        v = self.selected(u, x, support)
         return Encoded(SparseCodes(values(self.activation, v, support), support), v, u)
 
     def encode(self, x: Tensor, *context: Tensor) -> SparseCodes:

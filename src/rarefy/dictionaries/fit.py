@@ -1,16 +1,24 @@
-"""From a language model to a trained autoencoder: harvest, scale, train, take the scale back."""
+"""From a language model to a trained autoencoder: harvest, scale, train, take the scale back.
+
+Under a process group of :mod:`torch.distributed` every process harvests its own windows, takes its
+share of each batch, and ends with the same autoencoder.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from rarefy.dictionaries.activation_stream import ActivationStream
 from rarefy.dictionaries.architectures import Name, architecture
 from rarefy.dictionaries.autoencoder import SparseAutoencoder
+from rarefy.dictionaries.feature_choice import FeatureChoice
 from rarefy.dictionaries.harvest import Site, site_width
+from rarefy.dictionaries.interventions import Intervention
+from rarefy.dictionaries.parallel import Dealt, mean, processes
 from rarefy.dictionaries.scale import ScaledStream, norm_scale, unscale
 from rarefy.dictionaries.train import train
 
@@ -29,6 +37,7 @@ def fit(
     lr: float | None = None,
     skip: int = 1,
     seed: int = 0,
+    interventions: Sequence[Intervention] = (),
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 50,
     progress: Callable[[str, float], None] | None = None,
@@ -46,14 +55,15 @@ def fit(
     activation : str, default "topk"
         As for :func:`~rarefy.dictionaries.architecture`.
     k : int, default 32
-        Active latents a token.
+        Active latents a token; "afa" finds its own number.
     n_latents : int, optional
         Eight times the width of the site by default.
     tokens : int, default 1,000,000
         To train on.
     batch_size : int, default 2048
+        Of all processes together.
     buffer_tokens : int, default 65,536
-        Activations in memory at most.
+        Activations in memory at most, of each process.
     lr : float, optional
         As for :func:`~rarefy.dictionaries.train`.
     skip : int, default 1
@@ -61,6 +71,8 @@ def fit(
         that of others in trained models.
     seed : int, default 0
         Of the initial decoder and of all orders.
+    interventions : sequence of Intervention, default none
+        As for :func:`~rarefy.dictionaries.train`.
     checkpoint : path, optional
         A run found there goes on; the settings must be the same.
     checkpoint_every : int, default 50
@@ -76,10 +88,14 @@ def fit(
     ------
     ValueError
         If the site is unknown, k is not from 1 to the number of latents, there is less text or
-        ``tokens`` are fewer than one batch, or activations are not finite.
+        ``tokens`` are fewer than one batch, activations are not finite, or a batch cannot be shared
+        equally among the processes.
     """
     if tokens < batch_size:
         raise ValueError(f"tokens must be at least one batch of {batch_size}, got {tokens}")
+    rank, size = processes()
+    if batch_size % size:
+        raise ValueError(f"batch_size must be a multiple of the {size} processes, got {batch_size}")
     width = site_width(model, site)
     steps = tokens // batch_size
     sae, losses, error = architecture(
@@ -91,8 +107,8 @@ def fit(
         seed=seed,
     )
     stream = ActivationStream(
-        *(model, windows, site),
-        batch_size=batch_size,
+        *(model, windows[rank::size], site),
+        batch_size=batch_size // size,
         buffer_tokens=max(batch_size, buffer_tokens),
         seed=seed,
         skip=skip,
@@ -100,21 +116,57 @@ def fit(
     if progress is not None:
         progress("harvesting the first activations", 0.0)
     first = stream.batch(0)
-    scale = norm_scale(first)
+    norm = torch.tensor(1 / norm_scale(first), dtype=torch.float64, device=first.device)
+    scale = 1 / float(mean(norm))
     sae.to(first.device)
     for loss in losses:
         if isinstance(loss, nn.Module):
             loss.to(first.device)
     train(
         sae,
-        ScaledStream(stream, scale),
+        ScaledStream(Dealt(stream), scale),
         steps=steps,
         losses=losses,
         error=error,
         lr=lr,
+        interventions=interventions,
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
         progress=progress,
     )
+    if isinstance(sae.activation, FeatureChoice):
+        sae.activation = sae.activation.finish(batch_size)
     unscale(sae, scale)
     return sae
+
+
+def memory_bound(
+    d_in: int, n_latents: int, *, batch_size: int, buffer_tokens: int, k: int = 32
+) -> int:
+    r"""Bytes that :func:`fit` holds at most, however long the text.
+
+    .. math:: 4\,(n d + 10\,f d + 8\,b f + 20\,b d) + 64\,b k
+
+    for a buffer of n tokens, f latents of width d and batches of b: the buffer; weights, gradients,
+    two moments and what the update needs; pre-codes, and codes and gradients where all latents are
+    active; rows, errors and AuxK's codes; codes and their indices. Besides them there are the
+    model, one forward pass of it (8 windows) and the token windows.
+
+    Parameters
+    ----------
+    d_in, n_latents : int
+    batch_size, buffer_tokens, k : int
+        As for :func:`fit`, of one process.
+
+    Examples
+    --------
+    >>> memory_bound(256, 4096, batch_size=2048, buffer_tokens=65_536) // 2**20
+    403
+    """
+    floats = (
+        buffer_tokens * d_in
+        + 10 * n_latents * d_in
+        + 8 * batch_size * n_latents
+        + 20 * batch_size * d_in
+    )
+    return 4 * floats + 64 * batch_size * k

@@ -19,9 +19,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from rarefy.dictionaries.activations import Gated, JumpReLU
+from rarefy.dictionaries.activations import Gated, JumpReLU, top_columns
 from rarefy.dictionaries.autoencoder import Encoded, SparseAutoencoder
-from rarefy.dictionaries.codes import SparseCodes, Support, selected, sparse_product
+from rarefy.dictionaries.codes import SparseCodes, Support, magnitudes, sparse_product
+from rarefy.dictionaries.parallel import processes, total
 
 
 class Loss(Protocol):
@@ -47,7 +48,7 @@ def squared_error(
 class L1Loss:
     r"""Decoder-norm-weighted L1: :math:`\lambda \frac1b \sum z_{ij} \|D_j\|`."""
 
-    weight: float
+    weight: float | Tensor
 
     def __call__(
         self,
@@ -57,9 +58,7 @@ class L1Loss:
         reconstruction: Tensor,  # noqa: ARG002
     ) -> Tensor:
         """0-d loss of a batch."""
-        codes = encoded.codes
-        norms = sae.decoder.norm(dim=1)
-        return self.weight * (codes.values.abs() * norms[codes.support.indices]).sum() / len(x)
+        return self.weight * (magnitudes(encoded.codes) @ sae.decoder.norm(dim=1)) / len(x)
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class L0Loss:
         """0-d loss of a batch."""
         if not isinstance(sae.activation, JumpReLU):
             raise TypeError(f"L0Loss needs a JumpReLU, got {type(sae.activation).__name__}")
-        l0 = sae.activation.count(encoded.v, encoded.codes.support).sum() / len(x)
+        l0 = sae.activation.count(encoded.v, encoded.codes) / len(x)
         return self.weight * (l0 if self.target is None else (l0 / self.target - 1).square())
 
 
@@ -95,7 +94,7 @@ class GateLoss:
     with no gradient to D and b_d in the second term.
     """
 
-    weight: float
+    weight: float | Tensor
 
     def __call__(
         self,
@@ -109,7 +108,7 @@ class GateLoss:
             raise TypeError(f"GateLoss needs a Gated, got {type(sae.activation).__name__}")
         support = encoded.codes.support
         gate = sae.activation.gate(encoded.v, support)
-        l1 = (gate * sae.decoder.norm(dim=1)[support.indices]).sum()
+        l1 = magnitudes(SparseCodes(gate, support)) @ sae.decoder.norm(dim=1)
         frozen = sparse_product(SparseCodes(gate, support), sae.decoder.detach())
         if sae.decoder_bias is not None:
             frozen = frozen + sae.decoder_bias.detach()
@@ -164,8 +163,8 @@ class AuxK(nn.Module):
         self, sae: SparseAutoencoder, x: Tensor, encoded: Encoded, reconstruction: Tensor
     ) -> Tensor:
         """0-d loss of a batch, which is counted first."""
-        self.rows_since_fired += len(x)
-        self.rows_since_fired[encoded.codes.active > 0] = 0
+        self.rows_since_fired += len(x) * processes()[1]
+        self.rows_since_fired[total(encoded.codes.active) > 0] = 0
         dead = self.dead.nonzero()[:, 0]
         if not len(dead):
             return x.new_zeros(())
@@ -204,10 +203,10 @@ def error_left(
         What the codes of each latent are multiplied by.
     """
     used = min(k, len(latents))
-    scores = encoded.u[:, latents]
-    best = (scores.abs() if signed else scores).topk(used, sorted=False).indices
+    scores = encoded.u.index_select(1, latents)
+    best = top_columns(scores, used, magnitude=signed).view(len(x), used)
     support = Support.from_columns(latents[best], sae.n_latents)
-    v = selected(encoded.u, sae.centered(x), sae.encoder, sae.encoder_bias, support)
+    v = sae.selected(encoded.u, x, support)
     values = v if signed else v.relu()
     if scale is not None:
         values = values * scale[best.reshape(-1)]

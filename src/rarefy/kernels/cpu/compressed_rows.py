@@ -32,10 +32,38 @@ Places = NDArray[np.int64]
 _BLOCK = 64
 
 
-def above(
+def count_above(
     u: Tensor, threshold: Tensor, *, magnitude: bool = False, threads: int | None = None
+) -> Tensor:
+    """Where the rows of :func:`above` would start, int64, shape (b + 1,); the last is their number.
+
+    Parameters
+    ----------
+    u, threshold, magnitude, threads
+        As for :func:`above`.
+    """
+    offsets = np.zeros(len(u) + 1, np.int64)
+    task = partial(_count_above, *_compared(u, threshold), magnitude, offsets[1:])
+    _by_rows(task, len(u), threads)
+    return torch.from_numpy(np.cumsum(offsets, out=offsets))
+
+
+def count_above_reference(u: Tensor, threshold: Tensor, *, magnitude: bool = False) -> Tensor:
+    """``count_above`` through a mask: its plain twin."""
+    offsets = torch.zeros(len(u) + 1, dtype=torch.int64, device=u.device)
+    torch.cumsum((~((u.abs() if magnitude else u) <= threshold)).sum(-1), 0, out=offsets[1:])
+    return offsets
+
+
+def above(
+    u: Tensor,
+    threshold: Tensor,
+    *,
+    magnitude: bool = False,
+    offsets: Tensor | None = None,
+    threads: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Entries above a threshold, strictly.
+    """Entries above a threshold, strictly; NaN is above everything.
 
     Parameters
     ----------
@@ -43,6 +71,8 @@ def above(
     threshold : Tensor, shape (f,) or a single number
     magnitude : bool, default False
         Compare ``|u|``.
+    offsets : Tensor of int64, shape (b + 1,), optional
+        What :func:`count_above` gave for the same arguments.
     threads : int, optional
         Default: torch's number of threads.
 
@@ -52,25 +82,21 @@ def above(
         Ascending in every row.
     offsets : Tensor of int64, shape (b + 1,)
     """
-    rows, width = u.shape
-    scores = u.detach().contiguous().numpy()
-    tau = threshold.detach().float().expand(width).contiguous().numpy()
-    offsets = np.zeros(rows + 1, np.int64)
-    _by_rows(partial(_count_above, scores, tau, magnitude, offsets[1:]), rows, threads)
-    np.cumsum(offsets, out=offsets)
-    indices = np.empty(offsets[-1], np.int64)
-    _by_rows(partial(_find_above, scores, tau, magnitude, offsets, indices), rows, threads)
-    return torch.from_numpy(indices), torch.from_numpy(offsets)
+    if offsets is None:
+        offsets = count_above(u, threshold, magnitude=magnitude, threads=threads)
+    indices = np.empty(int(offsets[-1]), np.int64)
+    compared = _compared(u, threshold)
+    _by_rows(partial(_find_above, *compared, magnitude, offsets.numpy(), indices), len(u), threads)
+    return torch.from_numpy(indices), offsets
 
 
 def above_reference(
-    u: Tensor, threshold: Tensor, *, magnitude: bool = False
+    u: Tensor, threshold: Tensor, *, magnitude: bool = False, offsets: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """``above`` through a mask: its plain twin."""
-    mask = (u.abs() if magnitude else u) > threshold
-    offsets = torch.zeros(len(u) + 1, dtype=torch.int64, device=u.device)
-    torch.cumsum(mask.sum(-1), 0, out=offsets[1:])
-    return mask.nonzero()[:, 1], offsets
+    if offsets is None:
+        offsets = count_above_reference(u, threshold, magnitude=magnitude)
+    return (~((u.abs() if magnitude else u) <= threshold)).nonzero()[:, 1], offsets
 
 
 def gather(u: Tensor, indices: Tensor, offsets: Tensor, *, threads: int | None = None) -> Tensor:
@@ -155,6 +181,11 @@ def transpose_reference(
     return _rows_of(offsets, len(indices))[order], starts, order
 
 
+def _compared(u: Tensor, threshold: Tensor) -> tuple[Floats, Floats]:
+    tau = threshold.detach().float().expand(u.shape[1]).contiguous()
+    return u.detach().contiguous().numpy(), tau.numpy()
+
+
 def _rows_of(offsets: Tensor, entries: int) -> Tensor:
     rows = torch.arange(len(offsets) - 1, device=offsets.device)
     return torch.repeat_interleave(rows, offsets.diff(), output_size=entries)
@@ -175,10 +206,10 @@ def _count_above(
         count = np.int32(0)
         if magnitude:
             for j in range(row.size):
-                count += np.int32(abs(row[j]) > tau[j])
+                count += np.int32(not abs(row[j]) <= tau[j])
         else:
             for j in range(row.size):
-                count += np.int32(row[j] > tau[j])
+                count += np.int32(not row[j] <= tau[j])
         counts[i] = count
 
 
@@ -202,14 +233,14 @@ def _find_above(
             some = np.int32(0)
             if magnitude:
                 for j in range(part.size):
-                    some |= np.int32(abs(part[j]) > cut[j])
+                    some |= np.int32(not abs(part[j]) <= cut[j])
             else:
                 for j in range(part.size):
-                    some |= np.int32(part[j] > cut[j])
+                    some |= np.int32(not part[j] <= cut[j])
             if some:
                 for j in range(part.size):
                     value = abs(part[j]) if magnitude else part[j]
-                    if value > cut[j]:
+                    if not value <= cut[j]:
                         indices[place] = start + j
                         place += 1
             start = end

@@ -113,22 +113,19 @@ def _top_k(
         k = chosen.size
         if k == 0:
             continue
-        if magnitude:
-            _group_maxima_abs(row, maxima)
-        else:
-            _group_maxima(row, maxima)
-        bound = _bound(maxima, k)
+        ordered = _group_maxima_abs(row, maxima) if magnitude else _group_maxima(row, maxima)
         n = 0
-        for g in range(groups):
-            # not below, rather than at least: a NaN must stay
-            if not maxima[g] < bound:
-                for j in range(g, width, groups):
-                    value = _score(row[j], magnitude)
-                    columns[n] = j
-                    values[n] = value
-                    n += not value < bound
+        if ordered:
+            bound = _bound(maxima, k)
+            for g in range(groups):
+                if maxima[g] >= bound:
+                    for j in range(g, width, groups):
+                        value = _score(row[j], magnitude)
+                        columns[n] = j
+                        values[n] = value
+                        n += not value < bound
         if n < k:
-            # a NaN hid its group's maximum, or there are fewer groups than k
+            # a NaN may hide its group's maximum, or there are fewer groups than k
             for j in range(width):
                 columns[j] = j
                 values[j] = _score(row[j], magnitude)
@@ -159,26 +156,35 @@ def _top_k(
 
 
 @numba.njit(nogil=True, cache=True)
-def _group_maxima(row: Floats, maxima: Floats) -> None:
+def _group_maxima(row: Floats, maxima: Floats) -> bool:
+    """Largest entry of every group; whether no entry is a NaN."""
     groups = maxima.size
+    unordered = np.int32(0)
     for j in range(groups):
         maxima[j] = row[j]
+        unordered |= np.int32(row[j] != row[j])
     for start in range(groups, row.size, groups):
         part = row[start : start + groups]
         for j in range(part.size):
             maxima[j] = maxima[j] if maxima[j] > part[j] else part[j]
+            unordered |= np.int32(part[j] != part[j])
+    return unordered == 0
 
 
 @numba.njit(nogil=True, cache=True)
-def _group_maxima_abs(row: Floats, maxima: Floats) -> None:
+def _group_maxima_abs(row: Floats, maxima: Floats) -> bool:
     groups = maxima.size
+    unordered = np.int32(0)
     for j in range(groups):
         maxima[j] = abs(row[j])
+        unordered |= np.int32(row[j] != row[j])
     for start in range(groups, row.size, groups):
         part = row[start : start + groups]
         for j in range(part.size):
             value = abs(part[j])
             maxima[j] = maxima[j] if maxima[j] > value else value
+            unordered |= np.int32(value != value)
+    return unordered == 0
 
 
 @numba.njit(nogil=True, cache=True)
