@@ -127,8 +127,6 @@ def learn(
     stream = ArrayStream(*pairs, batch_size=batch, seed=trial.seed)
     losses = [AuxK(latents, dead_after=50 * batch)]
     train(sae, stream, steps=steps, lr=lr, warm_up=steps // 20, losses=losses)
-    if isinstance(sae, GradientSAE):
-        sae.calibrate(x[:8192], l0=k)
     return sae
 
 
@@ -141,13 +139,18 @@ def built(rule: str, width: int, trial: Trial, *, latents: int, k: int) -> Spars
 
 
 def chosen_by(
-    selection: Literal["activation", "gradient", "threshold"], sae: SparseAutoencoder
+    selection: Literal["activation", "gradient", "threshold"], sae: SparseAutoencoder, x: Tensor
 ) -> SparseAutoencoder:
-    """Let a dictionary choose its latents so from now on; a TopK dictionary is copied for that."""
-    if isinstance(sae, GradientSAE):
-        sae.selection = selection
-        return sae
-    return GradientSAE.from_topk(sae) if selection == "gradient" else sae
+    """Let a dictionary choose its latents so from now on; a TopK dictionary is copied for that.
+
+    Thresholds are set to keep as many latents on x as the others do.
+    """
+    if not isinstance(sae, GradientSAE):
+        return GradientSAE.from_topk(sae) if selection == "gradient" else sae
+    sae.selection = selection
+    if selection == "threshold":
+        sae.calibrate(x, l0=sae.k)
+    return sae
 
 
 @torch.no_grad()

@@ -39,7 +39,7 @@ def cause(rule: str, how: Taught, data: Planted, trial: Trial, *, steps: int) ->
         pairs = (x, g) if isinstance(sae, GradientSAE) else (x,)
         stream = ArrayStream(*pairs, batch_size=256, seed=trial.seed)
         train(sae, stream, steps=steps, lr=3e-3, warm_up=steps // 20, error=error)
-    sae = chosen_by("gradient", sae.eval()) if rule != "TopK" else sae.eval()
+    sae = chosen_by("gradient", sae.eval(), x) if rule != "TopK" else sae.eval()
     return {"quiet": recovered(sae, data.quiet), "picked": picked(sae, data)}
 
 
