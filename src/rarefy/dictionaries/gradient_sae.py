@@ -1,15 +1,14 @@
 r"""g-SAE: keep the latents that are strong and that the loss of the model is sensitive to.
 
 .. math:: s_j = \mathrm{ReLU}(u_j)\,(1 + \beta\,|\langle D_j, g \rangle|), \qquad
-    g = \sqrt d\, \nabla_x L \,/\, \mathrm{E}\|\nabla_x L\|
+    g = \nabla_x L \,/\, \mathrm{E}\|\nabla_x L\|
 
 The k latents of largest score are kept, with their activation as value. To first order, leaving
 latent j out changes the loss by :math:`u_j \langle D_j, g\rangle`. No gradient passes the score.
 
 Source: Olmo et al. 2024 (arXiv 2411.10397), section 3. Departures: beta has no unit here, because
-gradients are divided by their running mean norm, and no width: along a direction drawn at random
-the mean square of :math:`\langle D_j, g \rangle` is 1, whatever d is. The paper's beta is not
-comparable. Pre-codes that are not positive are never kept in place of positive ones.
+gradients are divided by their running mean norm; the paper's beta is not comparable. Pre-codes
+that are not positive are never kept in place of positive ones.
 
 NOTE: the gradient of a loss on the true next token knows that token, and at a position all later
 ones. Choosing by it is a measurement, not something to do while generating; so gradients are
@@ -181,7 +180,7 @@ class GradientSAE(SparseAutoencoder):
         # not yet trained with gradients: the mean norm of these is as good as any
         norm = self.gradient_norm if self.gradient_norm > 0 else gradients.norm(dim=1).mean()
         effect = (gradients @ self.decoder.detach().t()).abs_()
-        effect *= self.d_in**0.5 / norm.clamp(min=1e-12)
+        effect /= norm.clamp(min=1e-12)
         if self.beta == float("inf"):
             return effect.mul_(u.relu())
         return effect.mul_(self.beta).add_(1).mul_(u.relu())

@@ -6,7 +6,6 @@ from functools import partial
 
 from rarefy.evidence.claims import Claim
 
-
 OURS, POST_HOC = "g-SAE, gradient", "TopK, gradient"
 
 
@@ -59,6 +58,19 @@ def _on_language() -> tuple[Claim, ...]:
             versus="TopK",
             margin=-0.005,
             text="No more of its latents there are dead than of TopK's.",
+        ),
+        *(
+            Claim(
+                id=f"{id_}-lm-strong",
+                metric=f"{metric}_lm",
+                arm="g-SAE strong",
+                versus="TopK",
+                text=f"{text}, where the gradient weighs as much as the activation.",
+            )
+            for id_, metric, text in (
+                ("c1", "delta_ce", "It costs the language model less loss than TopK"),
+                ("c3", "dead", "Fewer of its latents are dead than of TopK's"),
+            )
         ),
         Claim(
             id="c4-lm",

@@ -81,7 +81,9 @@ def language_site(
     ones are of modules that the shipped model never saw.
     """
     opened = open_model(path, device=device)
-    seen, unseen = (_windows(opened, split, n) for split, n in (("train", train), ("heldout", held)))
+    seen, unseen = (
+        _windows(opened, split, n) for split, n in (("train", train), ("heldout", held))
+    )
     g = None
     if gradients:
         x, g = _pairs(opened, seen, layer)

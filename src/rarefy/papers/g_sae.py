@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rarefy.evidence.claims import Measurements
 from rarefy.papers._g_sae_claims import g_sae_claims
@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from rarefy.papers._g_sae_cause import Taught
     from rarefy.papers._spliced_site import LanguageSite
 
+Selection = Literal["activation", "gradient", "threshold"]
+
 # How latents are chosen in training, and then at test time.
-ARMS: dict[str, tuple[str, str]] = {
+ARMS: dict[str, tuple[str, Selection]] = {
     "TopK": ("TopK", "activation"),
     "TopK, gradient": ("TopK", "gradient"),
     "g-SAE, gradient": ("g-SAE 1", "gradient"),
@@ -45,6 +47,9 @@ ARMS: dict[str, tuple[str, str]] = {
     "shuffled": ("g-SAE shuffled", "gradient"),
     "beta 0": ("g-SAE 0", "activation"),
 }
+# Weighing a direction's gradient like its activation: along a direction drawn at random g is of
+# the order of 1 / sqrt(256) in the language model's layer, so that 1 hardly changes a choice there.
+STRONG = "g-SAE strong"
 K = (2, 4)
 K_LANGUAGE = 16
 # One arm of each training stands for it on the planted rows, where the dictionary itself is judged.
@@ -65,7 +70,7 @@ PAPER = Paper(
     venue="NAACL 2025 Findings",
     authors_code="",
     domain="dictionaries",
-    arms=(*ARMS, *CAUSES),
+    arms=(*ARMS, STRONG, *CAUSES),
     claims=g_sae_claims(),
     summary=(
         "A TopK autoencoder that chooses latents by activation times sensitivity of the loss is "
@@ -100,9 +105,7 @@ class Shared:
     latents: int
 
 
-def setup(
-    trial: Trial, *, latents: int = 256, model: str | None = None, layer: int = 2
-) -> Shared:
+def setup(trial: Trial, *, latents: int = 256, model: str | None = None, layer: int = 2) -> Shared:
     """Harvest a language model's activations, train the digits network and plant the features.
 
     Parameters
@@ -144,13 +147,17 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
         if arm in CAUSES:
             steps = _planted_steps(trial)
             return cause(*CAUSES[arm], shared.planted, trial, steps=steps)
+        if arm == STRONG:
+            return _on_language("g-SAE 16", "gradient", shared, trial)
         values = _on_digits(arm, shared, trial)
         if arm in PLANTED:
             trial.progress("planted features", 0.5)
             values |= _on_planted(arm, shared, trial)
         if ARMS[arm][0] in ("TopK", "g-SAE 1"):
             trial.progress("on the language model", 0.6)
-            values |= _on_language(arm, shared, trial)
+            values |= _on_language(*ARMS[arm], shared, trial)
+            if arm in ("TopK", "g-SAE, gradient"):
+                values["steering_lm"] = _steering_on_language(ARMS[arm][0], shared, trial)
     return values
 
 
@@ -181,18 +188,21 @@ def _on_planted(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     return {"quiet": recovered(sae, shared.planted.quiet)}
 
 
-def _on_language(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
+def _on_language(rule: str, selection: Selection, shared: Shared, trial: Trial) -> dict[str, float]:
     from rarefy.papers._g_sae_bench import chosen_by
-    from rarefy.papers._g_sae_language import judge_language, steering_language
+    from rarefy.papers._g_sae_language import judge_language
 
-    rule, selection = ARMS[arm]
     site = shared.language
     sae = chosen_by(selection, _learned_language(rule, shared, trial), site.held.x)
-    values = judge_language(sae, site)
-    if arm in ("TopK", "g-SAE, gradient"):
-        latents = trial.pick(smoke=2, default=24, full=200)
-        values["steering_lm"] = steering_language(sae, site, trial, latents=latents)
-    return values
+    return judge_language(sae, site)
+
+
+def _steering_on_language(rule: str, shared: Shared, trial: Trial) -> float:
+    from rarefy.papers._g_sae_language import steering_language
+
+    latents = trial.pick(smoke=2, default=24, full=200)
+    sae = _learned_language(rule, shared, trial)
+    return steering_language(sae, shared.language, trial, latents=latents)
 
 
 @lru_cache(maxsize=16)
@@ -213,9 +223,7 @@ def _learned_language(rule: str, shared: Shared, trial: Trial) -> SparseAutoenco
     assert g is not None
     steps = trial.pick(smoke=5, default=150, full=2000)
     latents = 8 * x.shape[1]
-    return learn(
-        rule, x, g, trial, latents=latents, k=K_LANGUAGE, steps=steps, batch=512, lr=3e-3
-    )
+    return learn(rule, x, g, trial, latents=latents, k=K_LANGUAGE, steps=steps, batch=512, lr=3e-3)
 
 
 def _planted_steps(trial: Trial) -> int:
