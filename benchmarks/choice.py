@@ -1,7 +1,8 @@
-"""Who picks whom: selections of Mutual and Feature Choice against straightforward torch, one thread.
+"""Who picks whom: selections of Mutual and Feature Choice against straightforward torch.
 
 Pre-codes of a batch as dictionaries have them, and the codes they give: ours with the projections,
-theirs as one would write it with ``torch.topk`` and a scatter. The selected sets are compared first.
+theirs as one would write it with ``torch.topk`` and a scatter; on one thread. That both select the
+same is checked first.
 """
 
 from __future__ import annotations

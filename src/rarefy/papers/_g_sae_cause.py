@@ -13,7 +13,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rarefy.dictionaries import ArrayStream, Encoded, GradientSAE, SparseAutoencoder, train
+from rarefy.dictionaries import (
+    ArrayStream,
+    Encoded,
+    GradientSAE,
+    SparseAutoencoder,
+    squared_error,
+    train,
+)
 from rarefy.papers._g_sae_bench import LOUD, Planted, built, chosen_by, context, recovered
 from rarefy.papers._recipe import Trial
 
@@ -32,10 +39,12 @@ def cause(rule: str, how: Taught, data: Planted, trial: Trial, *, steps: int) ->
         # a projection on what the loss reads: gradients span the quiet half of the space
         reads = torch.linalg.pinv(data.quiet) @ data.quiet
 
-        def error(_: SparseAutoencoder, x: Tensor, __: Encoded, reconstruction: Tensor) -> Tensor:
-            left = x - reconstruction
-            return (left if how == "trained on" else left @ reads).square().sum() / len(x)
+        def quiet_error(
+            sae: SparseAutoencoder, x: Tensor, encoded: Encoded, reconstruction: Tensor
+        ) -> Tensor:
+            return squared_error(sae, x @ reads, encoded, reconstruction @ reads)
 
+        error = squared_error if how == "trained on" else quiet_error
         pairs = (x, g) if isinstance(sae, GradientSAE) else (x,)
         stream = ArrayStream(*pairs, batch_size=256, seed=trial.seed)
         train(sae, stream, steps=steps, lr=3e-3, warm_up=steps // 20, error=error)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from scipy.stats import spearmanr
 
-from rarefy.dictionaries import evaluate
+from rarefy.dictionaries import SparseAutoencoder, evaluate
 from rarefy.papers._mutual_choice_training import Schedule, learn
 from rarefy.papers._recipe import Trial
 from rarefy.papers._spliced_site import LanguageSite, spliced
@@ -29,7 +29,7 @@ def on_language(arm: str, language: Language, trial: Trial) -> dict[str, float]:
 
 
 @torch.no_grad()
-def figures(sae: torch.nn.Module, site: LanguageSite) -> dict[str, float]:
+def figures(sae: SparseAutoencoder, site: LanguageSite) -> dict[str, float]:
     """Variance left, loss recovered, and whether hard tokens get more latents.
 
     ``harder`` is the rank correlation, over tokens, of the number of latents with the model's loss

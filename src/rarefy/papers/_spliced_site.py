@@ -3,7 +3,8 @@
 Rows are those of tokens with a next token, without the first of a window, scaled to norm sqrt(d) on
 average. A reconstruction is judged by putting it in the place of held-out rows:
 
-    delta_ce = CE(spliced) - CE(clean),   recovered = (CE(zero) - CE(spliced)) / (CE(zero) - CE(clean))
+    delta_ce = CE(spliced) - CE(clean)
+    recovered = (CE(zero) - CE(spliced)) / (CE(zero) - CE(clean))
 
 Axis letters: n rows, d width, w windows, l tokens a window, v vocabulary.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -81,9 +82,7 @@ def language_site(
     ones are of modules that the shipped model never saw.
     """
     opened = open_model(path, device=device)
-    seen, unseen = (
-        _windows(opened, split, n) for split, n in (("train", train), ("heldout", held))
-    )
+    seen, unseen = _windows(opened, "train", train), _windows(opened, "heldout", held)
     g = None
     if gradients:
         x, g = _pairs(opened, seen, layer)
@@ -111,7 +110,7 @@ def spliced(site: LanguageSite, reconstruction: Tensor) -> dict[str, float]:
     }
 
 
-def _windows(opened: LanguageModel, split: str, count: int) -> Tensor:
+def _windows(opened: LanguageModel, split: Literal["train", "heldout"], count: int) -> Tensor:
     """Windows from all over the standard library, as many as asked for."""
     texts: list[str] = []
     # a token is two characters or more on average
@@ -135,8 +134,7 @@ def _with_rows(site: LanguageSite, rows: Tensor) -> Tensor:
     for ids, kept, there in zip(
         *(t.split(8) for t in (site.windows, site.mask, place)), strict=True
     ):
-        put = there.to(site.opened.model.device)
-        with splice(site.opened.model, site.layer, lambda _x, put=put: put, mask=kept):
+        with splice(site.opened.model, site.layer, there.to, mask=kept):
             parts.append(_predictions(site.opened, ids))
     return torch.cat(parts)
 

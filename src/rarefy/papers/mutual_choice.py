@@ -6,8 +6,9 @@ latent (Feature Choice, FC). At equal mean L0: variance left, dead and under-use
 by rank, and whether richer rows get more latents. And a layer of a language model: variance left,
 loss recovered, and whether harder tokens get more.
 
-Departures: planted data and the shipped code model in place of GPT-2. The form of aux-zipf and the schedule from
-Mutual to Feature Choice are rarefy's own, the paper's are not public; FC trains half as long again.
+Departures: planted data and the shipped code model in place of GPT-2. The form of aux-zipf and the
+schedule from Mutual to Feature Choice are rarefy's own, the paper's are not public; FC trains half
+as long again.
 """
 
 from __future__ import annotations
