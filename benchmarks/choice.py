@@ -2,7 +2,8 @@
 
 Pre-codes of a batch as dictionaries have them, and the codes they give: ours with the projections,
 theirs as one would write it with ``torch.topk`` and a scatter; on one thread. That both select the
-same is checked first.
+same is checked first. Goals below 1 stand where the peer leaves ties as they fall, which the
+projections break by index.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def rows() -> list[dict[str, Any]]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [*_selections(), _step()]
+        return [*_selections(), _threshold()]
     finally:
         torch.set_num_threads(threads)
 
@@ -35,33 +36,36 @@ def _selections() -> list[dict[str, Any]]:
     u = torch.randn(ROWS, F, generator=torch.Generator().manual_seed(0))
     each = K * ROWS // F
     by_rank = torch.from_numpy(ZipfLaw().counts(F, ROWS, total=K * ROWS))
-    contenders: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[], Tensor], str]] = {
+    contenders: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[], Tensor], str, float]] = {
         "mutual": (
             MutualTopK(K * ROWS, by="positive"),
             lambda: _flat(u, K * ROWS),
             "flat torch.topk and scatter",
+            0.8,
         ),
         "feature": (
             FeatureTopK(each, by="positive"),
             lambda: _columns(u, each),
             "torch.topk along rows and scatter",
+            0.5,
         ),
         "feature.zipf": (
             FeatureTopK(by_rank.tolist(), by="positive"),
             lambda: _ranked_columns(u, by_rank),
             "torch.sort along rows and scatter",
+            2.0,
         ),
     }
     found = []
-    for name, (ours, theirs, peer) in contenders.items():
+    for name, (ours, theirs, peer, goal) in contenders.items():
         if not torch.equal(ours(u), theirs()):
             raise RuntimeError(f"{name}: {peer} and ours select different entries")
         seconds = interleaved(lambda ours=ours: ours(u), theirs, repeats=7, warmup=1)
-        found.append(_row(f"select.{name}", peer, *seconds, goal=1.0))
+        found.append(_row(f"select.{name}", peer, *seconds, goal=goal))
     return found
 
 
-def _step() -> dict[str, Any]:
+def _threshold() -> dict[str, Any]:
     """Mutual Choice in evaluation keeps what is above one threshold: no ranking at all."""
     u = torch.randn(ROWS, F, generator=torch.Generator().manual_seed(0))
     coupled = BatchCoupled(BatchTopK(K, by="positive"), F)

@@ -9,6 +9,10 @@ loss recovered, and whether harder tokens get more.
 Departures: planted data and the shipped code model in place of GPT-2. The form of aux-zipf and the
 schedule from Mutual to Feature Choice are rarefy's own, the paper's are not public; FC trains half
 as long again.
+
+The language model's rows are of nearly equal norm and TopK's budget suits them: Mutual Choice leaves
+about 2 % more variance there, at 120 and at 300 steps, with aux-k, with aux-zipf or with neither,
+and gives harder tokens fewer latents.
 """
 
 from __future__ import annotations
