@@ -10,10 +10,10 @@ Departures: the shipped code model and a digits network in place of GPT-2; half-
 knows.
 
 Planted quiet features are not recovered better by the rule, and the last arms measure why. Handed
-the true features, the rule picks half of the quiet ones that are there where TopK picks a
-twentieth. Training on from there loses them all, and not because others outrank them: the squared
-error of x pays every latent that is picked for taking up loud energy, ten times that of the quiet.
-With the error counted only where the loss reads, the same rule keeps every one.
+the true features, the rule picks about half of the quiet ones that are there where TopK picks a
+twentieth. Training on from there loses them, and what loses them is the squared error of x, which
+pays every latent that is picked for taking up loud energy, ten times that of the quiet: counted
+only where the loss reads, training by the same rule keeps every one.
 """
 
 from __future__ import annotations
