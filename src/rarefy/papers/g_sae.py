@@ -13,7 +13,7 @@ Planted quiet features are not recovered better by the rule, and the last arms m
 the true features, the rule picks about half of the quiet ones that are there where TopK picks a
 twentieth. Training on from there loses them, and what loses them is the squared error of x, which
 pays every latent that is picked for taking up loud energy, ten times that of the quiet: counted
-only where the loss reads, training by the same rule keeps every one.
+only where the loss reads, training by the same rule keeps nearly all.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def setup(trial: Trial, *, latents: int = 256, model: str | None = None, layer: 
         return Shared(
             language_site(
                 *(model, layer),
-                train=trial.pick(smoke=8, default=200, full=2000),
+                train=trial.pick(smoke=6, default=200, full=2000),
                 held=trial.pick(smoke=4, default=24, full=100),
                 gradients=True,
                 device=trial.device,
@@ -200,7 +200,7 @@ def _on_language(rule: str, selection: Selection, shared: Shared, trial: Trial) 
 def _steering_on_language(rule: str, shared: Shared, trial: Trial) -> float:
     from rarefy.papers._g_sae_language import steering_language
 
-    latents = trial.pick(smoke=2, default=24, full=200)
+    latents = trial.pick(smoke=1, default=24, full=200)
     sae = _learned_language(rule, shared, trial)
     return steering_language(sae, shared.language, trial, latents=latents)
 
@@ -221,7 +221,7 @@ def _learned_language(rule: str, shared: Shared, trial: Trial) -> SparseAutoenco
 
     x, g = shared.language.x, shared.language.g
     assert g is not None
-    steps = trial.pick(smoke=5, default=150, full=2000)
+    steps = trial.pick(smoke=3, default=150, full=2000)
     latents = 8 * x.shape[1]
     return learn(rule, x, g, trial, latents=latents, k=K_LANGUAGE, steps=steps, batch=512, lr=3e-3)
 

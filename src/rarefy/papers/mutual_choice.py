@@ -115,14 +115,14 @@ def setup(
     from rarefy.papers._spliced_site import language_site
     from rarefy.papers._threads import one_thread
 
-    narrow_steps = trial.pick(smoke=10, default=450, full=700)
-    wide_steps = trial.pick(smoke=3, default=120, full=700)
+    narrow_steps = trial.pick(smoke=6, default=450, full=700)
+    wide_steps = trial.pick(smoke=2, default=120, full=700)
     narrow = Schedule(latents, k, batch, narrow_steps)
     wide = Schedule(8 * latents, k, batch, wide_steps)
     with one_thread():
         site = language_site(
             *(model, layer),
-            train=trial.pick(smoke=10, default=200, full=2000),
+            train=trial.pick(smoke=6, default=200, full=2000),
             held=trial.pick(smoke=4, default=24, full=100),
             gradients=False,
             device=trial.device,
@@ -133,7 +133,7 @@ def setup(
             8 * site.x.shape[1],
             k=16,
             batch=512,
-            steps=trial.pick(smoke=4, default=120, full=2000),
+            steps=trial.pick(smoke=2, default=120, full=2000),
             lr=3e-3,
         ),
     )
