@@ -89,7 +89,7 @@ train(sae, ArrayStream(x, g, batch_size=128), steps=50)
 sae.selection = "gradient"  # or "activation", "threshold": without gradients
 sae.encode(x, g)
 """,
-    seeds={"smoke": 1, "default": 4, "full": 10},
+    seeds={"smoke": 1, "default": 3, "full": 10},
     tour_seeds=0,
 )
 

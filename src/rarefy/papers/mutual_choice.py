@@ -133,7 +133,7 @@ def setup(
             8 * site.x.shape[1],
             k=16,
             batch=512,
-            steps=trial.pick(smoke=2, default=120, full=2000),
+            steps=trial.pick(smoke=2, default=100, full=2000),
             lr=3e-3,
         ),
     )
