@@ -121,6 +121,22 @@ def test_an_unseen_latent_has_no_threshold(pairs):
     assert sae.eval().encode(x).active[40:].sum() == 0
 
 
+def test_calibrated_thresholds_keep_as_many_as_asked(pairs):
+    x, g = pairs
+    sae = GradientSAE(12, 48, k=2, selection="threshold")
+    train(sae, ArrayStream(x, g, batch_size=64), steps=20)
+    before = sae.threshold.clone()
+    for l0 in (0.5, 2, 5.25):
+        sae.calibrate(x, l0=l0)
+        assert float(sae.encode(x).l0.float().mean()) == pytest.approx(l0, abs=0.02)
+        seen = before.isfinite()
+        ratio = sae.threshold[seen] / before[seen]
+        torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))
+    for l0 in (0, 48):
+        with pytest.raises(ValueError, match=f"positive latents with a threshold a row, got {l0}"):
+            sae.calibrate(x, l0=l0)
+
+
 def test_folders(pairs, tmp_path):
     x, g = pairs
     sae = GradientSAE(12, 48, k=3, beta=2.0, selection="gradient", encoder_bias=False)

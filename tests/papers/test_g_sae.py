@@ -8,6 +8,7 @@ import torch
 from rarefy.evidence.claims import Measurement, Measurements
 from rarefy.papers import g_sae as recipe
 from rarefy.papers._g_sae_bench import judge, recovered
+from rarefy.papers._spliced_site import spliced
 
 
 def test_every_claim_speaks_of_a_measured_metric(smoke):
@@ -24,7 +25,7 @@ def test_every_claim_that_can_be_measured_offline_is_there():
 
 def test_an_arm_measured_alone_gives_the_same_numbers(smoke, trial):
     shared = recipe.setup(trial)
-    for arm in ("g-SAE, threshold", "TopK, gradient", "beta 0"):
+    for arm in ("g-SAE, threshold", "TopK, gradient", "beta 0", "attribution, trained on"):
         assert recipe.measure(arm, shared, trial) == smoke[arm]
 
 
@@ -51,6 +52,34 @@ def test_no_loss_reads_loud_features(shared):
     # gradients lie in the span of the quiet features, half of the space
     assert int(torch.linalg.matrix_rank(rows.g, atol=1e-3)) == 16
     assert int(torch.linalg.matrix_rank(torch.cat([rows.g[:100], quiet]), atol=1e-3)) == 16
+
+
+def test_thresholds_keep_as_many_latents_as_the_others(smoke):
+    for where, k in (("2", 2), ("4", 4), ("lm", 16)):
+        assert smoke["g-SAE, threshold"][f"l0_{where}"] == pytest.approx(k, rel=0.01)
+
+
+def test_choosing_true_features_by_attribution_finds_the_quiet_ones(smoke):
+    for arm in ("TopK, handed", "attribution, handed"):
+        assert smoke[arm]["quiet"] == 1
+    assert smoke["attribution, handed"]["picked"] > smoke["TopK, handed"]["picked"] + 0.2
+
+
+def test_splicing_a_site_into_itself_costs_nothing(shared):
+    site = shared.language
+    costs = spliced(site, site.held.x)
+    assert costs["delta_ce"] == pytest.approx(0, abs=1e-5)
+    assert costs["recovered"] == pytest.approx(1, abs=1e-5)
+    assert spliced(site, 0 * site.held.x)["recovered"] == pytest.approx(0, abs=1e-6)
+
+
+def test_every_held_out_row_has_its_own_loss(shared):
+    site = shared.language
+    logits = site.opened.model(input_ids=site.windows[:1], use_cache=False).logits[0, :-1]
+    each = torch.nn.functional.cross_entropy(logits, site.windows[0, 1:], reduction="none")
+    kept = site.mask[0, :-1]
+    torch.testing.assert_close(site.loss_by_row[: int(kept.sum())], each[kept].detach())
+    assert len(site.loss_by_row) == len(site.held.x) == int(site.mask.sum())
 
 
 def test_a_perfect_dictionary_loses_nothing_and_recovers_all(shared):
@@ -83,7 +112,7 @@ def test_figure_draws_both_panels(smoke):
         for metric, value in metrics.items()
     )
     left, right = recipe.figure(measurements).axes
-    assert len(left.containers) == len(right.containers) == len(recipe.PAPER.arms) - 1
+    assert len(left.containers) == len(right.containers) == len(recipe.ARMS) - 1
 
 
 def test_bad_options(trial):

@@ -191,6 +191,36 @@ class GradientSAE(SparseAutoencoder):
         return z * (gradients @ self.decoder.t())
 
     @torch.no_grad()
+    def calibrate(self, x: Tensor, *, l0: float) -> None:
+        """Multiply all thresholds alike, so that rows of x keep ``l0`` latents on average.
+
+        A running mean of smallest kept values is a guess at the level only: how many latents pass
+        depends on the rows. Comparisons at equal sparsity need this first.
+
+        Parameters
+        ----------
+        x : Tensor, shape (b, d)
+            Rows as in training; no gradients are needed.
+        l0 : float
+            Latents a row, on average.
+
+        Raises
+        ------
+        ValueError
+            If ``l0`` is not above 0, or fewer latents than that have a threshold and are positive.
+        """
+        levels = (self.pre_codes(x) / self.threshold).flatten()
+        passing = round(l0 * len(x))
+        if not 0 < passing <= int((levels > 0).sum()):
+            raise ValueError(
+                f"l0 must be above 0 and at most the {float((levels > 0).sum()) / len(x):.4g} "
+                f"positive latents with a threshold a row, got {l0}"
+            )
+        # thresholds are passed strictly, so the level is just under the last that shall pass
+        last = levels.kthvalue(len(levels) - passing + 1).values
+        self.threshold *= last * (1 - 1e-5)
+
+    @torch.no_grad()
     def _follow_norm(self, gradients: Tensor) -> None:
         self.batches += 1
         self.gradient_norm.lerp_(gradients.norm(dim=1).mean(), self._rate)

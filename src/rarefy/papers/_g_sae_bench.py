@@ -6,8 +6,8 @@ Axis letters: n rows, d width, f latents.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
+from statistics import fmean
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,13 @@ from rarefy.dictionaries import (
     AuxK,
     GradientSAE,
     SparseAutoencoder,
+    at_equal_kl,
     evaluate,
     train,
 )
 from rarefy.operators import TopK
 from rarefy.papers._recipe import Trial
+from rarefy.papers._spliced_site import Pairs
 
 LOUD, QUIET, WIDTH = 32, 32, 32
 _AMPLITUDE = 0.3
@@ -50,7 +52,13 @@ class Planted:
     """Rows of loud features that no loss reads and quiet ones that it reads."""
 
     rows: Rows
-    quiet: Tensor
+    features: Tensor
+    on: Tensor
+
+    @property
+    def quiet(self) -> Tensor:
+        """The quiet features, which are the last."""
+        return self.features[LOUD:]
 
 
 def digits_network(trial: Trial, *, epochs: int) -> Digits:
@@ -95,29 +103,53 @@ def planted(trial: Trial, *, rows: int) -> Planted:
     z = on * (0.75 + 0.5 * torch.rand(on.shape, generator=generator))
     x = z[:, :LOUD] @ loud + _AMPLITUDE * z[:, LOUD:] @ quiet
     target = x[torch.randperm(rows, generator=generator)] @ quiet.t()
-    return Planted(Rows(x, (x @ quiet.t() - target) @ quiet, torch.zeros(rows)), quiet)
+    g = (x @ quiet.t() - target) @ quiet
+    return Planted(Rows(x, g, torch.zeros(rows)), torch.cat([loud, quiet]), on)
 
 
 def learn(
-    rule: str, rows: Rows, trial: Trial, *, latents: int, k: int, steps: int, batch: int = 256
+    rule: str,
+    x: Tensor,
+    g: Tensor,
+    trial: Trial,
+    *,
+    latents: int,
+    k: int,
+    steps: int,
+    batch: int = 256,
+    lr: float = 3e-3,
 ) -> SparseAutoencoder:
     """Train a dictionary: ``"TopK"``, or ``"g-SAE"`` with a beta or with gradients shuffled."""
-    fit = partial(train, steps=steps, lr=3e-3, warm_up=steps // 20)
-    losses = [AuxK(latents, dead_after=50 * batch)]
-    width = rows.x.shape[1]
-    if rule == "TopK":
-        sae = SparseAutoencoder(width, latents, TopK(k, by="positive"), seed=trial.seed)
-        stream = ArrayStream(rows.x, batch_size=batch, seed=trial.seed)
-        fit(sae, stream, losses=losses)
-        return sae
-    _, beta = rule.split(" ")
-    g = rows.g
-    if beta == "shuffled":
-        beta = "inf"
+    sae = built(rule, x.shape[1], trial, latents=latents, k=k)
+    if rule == "g-SAE shuffled":
         g = g[torch.randperm(len(g), generator=trial.generator())]
-    sae = GradientSAE(width, latents, k=k, beta=float(beta), seed=trial.seed)
-    stream = ArrayStream(rows.x, g, batch_size=batch, seed=trial.seed)
-    fit(sae, stream, losses=losses)
+    pairs = (x, g) if isinstance(sae, GradientSAE) else (x,)
+    stream = ArrayStream(*pairs, batch_size=batch, seed=trial.seed)
+    losses = [AuxK(latents, dead_after=50 * batch)]
+    train(sae, stream, steps=steps, lr=lr, warm_up=steps // 20, losses=losses)
+    return sae
+
+
+def built(rule: str, width: int, trial: Trial, *, latents: int, k: int) -> SparseAutoencoder:
+    """Build the dictionary of a rule, untrained."""
+    if rule == "TopK":
+        return SparseAutoencoder(width, latents, TopK(k, by="positive"), seed=trial.seed)
+    beta = rule.removeprefix("g-SAE ").replace("shuffled", "inf")
+    return GradientSAE(width, latents, k=k, beta=float(beta), seed=trial.seed)
+
+
+def chosen_by(
+    selection: Literal["activation", "gradient", "threshold"], sae: SparseAutoencoder, x: Tensor
+) -> SparseAutoencoder:
+    """Let a dictionary choose its latents so from now on; a TopK dictionary is copied for that.
+
+    Thresholds are set to keep as many latents on x as the others do.
+    """
+    if not isinstance(sae, GradientSAE):
+        return GradientSAE.from_topk(sae) if selection == "gradient" else sae
+    sae.selection = selection
+    if selection == "threshold":
+        sae.calibrate(x, l0=sae.k)
     return sae
 
 
@@ -125,9 +157,9 @@ def learn(
 def judge(sae: SparseAutoencoder, digits: Digits) -> dict[str, float]:
     """What is lost when the reconstruction stands in the site's place."""
     x, _, y = digits.held
-    context = _context(sae, digits.held)
-    seen = evaluate(sae, x, *context)
-    clean, spliced = digits.tail(x), digits.tail(sae(x, *context))
+    extra = context(sae, digits.held)
+    seen = evaluate(sae, x, *extra)
+    clean, spliced = digits.tail(x), digits.tail(sae(x, *extra))
     return {
         "delta_ce": float(cross_entropy(spliced, y) - cross_entropy(clean, y)),
         "kl": _kl(clean, spliced),
@@ -139,26 +171,29 @@ def judge(sae: SparseAutoencoder, digits: Digits) -> dict[str, float]:
 
 
 @torch.no_grad()
-def steering(sae: SparseAutoencoder, digits: Digits, *, strength: float = 0.5) -> dict[str, float]:
-    """How far a latent's direction moves the class it moves most, over all that are alive.
+def steering(sae: SparseAutoencoder, digits: Digits, *, kl: float = 0.1) -> float:
+    """How far a latent moves the log odds of the class it moves most, where it costs ``kl``.
 
-    The class is chosen on one half of the rows and its logit measured on the other, less the mean
-    of all logits; ``strength`` is the length of the step over the mean norm of x.
+    The mean over all latents that are alive. The class is chosen on one half of the rows and its
+    odds measured on the other.
     """
     x = digits.held.x
-    alive = evaluate(sae, x, *_context(sae, digits.held)).density > 0
-    step = strength * float(x.norm(dim=1).mean())
+    alive = evaluate(sae, x, *context(sae, digits.held)).density > 0
+    step = 0.5 * float(x.norm(dim=1).mean())
     chosen, measured = x[::2], x[1::2]
-    effects, costs = [], []
+    shifts = []
     for direction in sae.decoder[alive]:
-        moved = step * direction / direction.norm()
-        target = int((digits.tail(chosen + moved) - digits.tail(chosen)).mean(0).argmax())
-        before, after = digits.tail(measured), digits.tail(measured + moved)
-        change = (after - before).mean(0)
-        effects.append(float(change[target] - change.mean()))
-        costs.append(_kl(before, after))
-    effect, cost = sum(effects) / len(effects), sum(costs) / len(costs)
-    return {"steering": effect, "steering_per_kl": effect / cost}
+        change = (digits.tail(chosen + step * direction) - digits.tail(chosen)).mean(0)
+        order = change.argsort(descending=True)
+        steered = at_equal_kl(
+            lambda moved: digits.tail(measured + moved).log_softmax(1),
+            direction,
+            order[:1],
+            order[1:],
+            kl=kl,
+        )
+        shifts.append(steered.effect.shift)
+    return fmean(shifts)
 
 
 @torch.no_grad()
@@ -174,7 +209,7 @@ def _at_site(head: nn.Module, tail: nn.Module, images: Tensor, y: Tensor) -> Row
     return Rows(x.detach(), g, y)
 
 
-def _context(sae: SparseAutoencoder, rows: Rows) -> tuple[Tensor, ...]:
+def context(sae: SparseAutoencoder, rows: Rows | Pairs) -> tuple[Tensor, ...]:
     """The gradients, for a dictionary that chooses by them."""
     by_gradient = isinstance(sae, GradientSAE) and sae.selection == "gradient"
     return (rows.g,) if by_gradient else ()

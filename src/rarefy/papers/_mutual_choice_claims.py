@@ -123,4 +123,40 @@ def mutual_choice_claims() -> tuple[Claim, ...]:
             )
             for arm in ("MC", "FC")
         ),
+        *(
+            ratio(
+                id=f"c1-lm-{arm.lower()}",
+                metric="fvu_lm",
+                arm=arm,
+                text=f"In a language model's layer {name} leaves less variance than TopK.",
+            )
+            for arm, name in (("MC", "Mutual Choice"), ("FC", "Feature Choice"))
+        ),
+        Claim(
+            id="c1-lm-loss",
+            metric="recovered_lm",
+            arm="MC",
+            versus="TopK",
+            better="higher",
+            text="More of the language model's loss is recovered with Mutual Choice than with "
+            "TopK in that layer.",
+            paper="figure only",
+        ),
+        Claim(
+            id="c2-lm-dead",
+            metric="dead_lm",
+            arm="FC",
+            versus="MC",
+            text="In that layer, too, fewer latents are dead with Feature Choice than with Mutual "
+            "Choice.",
+        ),
+        Claim(
+            id="c5-lm",
+            metric="harder_scaled_lm",
+            arm="MC",
+            better="higher",
+            text="Of tokens of like norm, those that the language model finds harder get more "
+            "latents.",
+            paper="figure only",
+        ),
     )

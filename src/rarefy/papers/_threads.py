@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+from threadpoolctl import threadpool_limits
 
 Result = TypeVar("Result")
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch use one thread, and what it used before behind it.
+    """Let torch and NumPy's linear algebra use one thread, and what they used before behind it.
 
     Handing products this small to a second thread costs more than it saves, and many times more
     where other processes want that core.
@@ -22,7 +23,8 @@ def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1):
+            yield
     finally:
         torch.set_num_threads(threads)
 
