@@ -3,6 +3,7 @@
 An autoencoder
     ``autoencoder``  :class:`SparseAutoencoder`: an encoder, an activation and a decoder;
     ``activations``  operators as activations, JumpReLU, Gated, batch-coupled projections;
+    ``jumps``        what jumps at a threshold, and its gradients;
     ``codes``        which latents are active, and the two sparse products;
     ``unrolled``     :func:`proximal_gradient`, and encoders of several such steps;
     ``matching_pursuit``  :class:`MatchingPursuitSAE`, an encoder that pursues;

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from rarefy.dictionaries.codes import Everything, SparseCodes, Support, compiled
+from rarefy.dictionaries.jumps import count, gate, jump
 from rarefy.dictionaries.parallel import total
 from rarefy.operators import (
     L0,
@@ -146,14 +147,11 @@ def candidates(u: Tensor, threshold: Tensor, *, magnitude: bool = False) -> Supp
     from rarefy.kernels.cpu import compressed_rows as kernels
 
     ready = compiled(u)
-    count, find = (
-        (kernels.count_above, kernels.above)
-        if ready
-        else (kernels.count_above_reference, kernels.above_reference)
-    )
-    offsets = count(u, threshold, magnitude=magnitude)
+    number = kernels.count_above if ready else kernels.count_above_reference
+    offsets = number(u, threshold, magnitude=magnitude)
     if int(offsets[-1]) > _DENSE * u.numel():
         return Everything(len(u), u.shape[-1], u.device)
+    find = kernels.above if ready else kernels.above_reference
     return Support(*find(u, threshold, magnitude=magnitude, offsets=offsets), u.shape[-1])
 
 
@@ -246,7 +244,7 @@ def values(activation: Projection | Penalty | Activation, v: Tensor, support: Su
     if isinstance(activation, L0 | L1) and activation.positive:
         cut = v.new_full((support.width,), _largest_of_zero(activation, v.dtype))
         shift = activation.lam if isinstance(activation, L1) else 0.0
-        return _Jump.apply(v, cut, support, 0.0, shift)
+        return jump(v, cut, support, shift=shift)
     if isinstance(activation, Penalty):
         return activation.prox(v)
     if isinstance(activation, Projection):
@@ -291,11 +289,11 @@ class JumpReLU(nn.Module):
 
     def values(self, v: Tensor, support: Support) -> Tensor:
         """Codes, with the straight-through gradient of the threshold."""
-        return _Jump.apply(v, self.threshold.clamp(min=0), support, self.bandwidth, 0.0)
+        return jump(v, self.threshold.clamp(min=0), support, bandwidth=self.bandwidth)
 
     def count(self, v: Tensor, codes: SparseCodes) -> Tensor:
         """Number of active entries, 0-d, with the straight-through gradient."""
-        return _Count.apply(v, self.threshold.clamp(min=0), codes, self.bandwidth)
+        return count(v, self.threshold.clamp(min=0), codes, bandwidth=self.bandwidth)
 
 
 class Gated(nn.Module):
@@ -330,7 +328,7 @@ class Gated(nn.Module):
         return self._above_gate(v, torch.ones_like(self.gate_bias), self.gate_bias, support)
 
     def _above_gate(self, v: Tensor, scale: Tensor, bias: Tensor, support: Support) -> Tensor:
-        return _Gate.apply(v, -self.gate_bias.detach(), scale, bias, support)
+        return gate(v, -self.gate_bias.detach(), scale, bias, support)
 
 
 class BatchCoupled(nn.Module):
@@ -399,71 +397,3 @@ class BatchCoupled(nn.Module):
         self.batches += 1
         rate = max(1 - self.decay, 1 / int(self.batches))
         self.threshold[seen] += rate * (smallest[seen] - self.threshold[seen])
-
-
-class _Jump(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, v: Tensor, theta: Tensor, support: Support, bandwidth: float, shift: float
-    ) -> Tensor:
-        from rarefy.kernels.cpu import jump as kernels
-
-        ctx.save_for_backward(v, theta)
-        ctx.support, ctx.bandwidth = support, bandwidth
-        jump = kernels.jump if compiled(v, theta) else kernels.jump_reference
-        return jump(v, theta, support.columns, shift=shift)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        from rarefy.kernels.cpu import jump as kernels
-
-        v, theta = ctx.saved_tensors
-        (g,) = gradients
-        ready = compiled(v, theta, g)
-        backward = kernels.jump_backward if ready else kernels.jump_backward_reference
-        dv, dtheta = backward(v, theta, ctx.support.columns, g, bandwidth=ctx.bandwidth)
-        return dv, dtheta, None, None, None
-
-
-class _Count(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, v: Tensor, theta: Tensor, codes: SparseCodes, bandwidth: float) -> Tensor:
-        ctx.save_for_backward(v, theta)
-        ctx.support, ctx.bandwidth = codes.support, bandwidth
-        return torch.count_nonzero(codes.values).to(v.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        from rarefy.kernels.cpu import jump as kernels
-
-        v, theta = ctx.saved_tensors
-        (g,) = gradients
-        ready = compiled(v, theta)
-        count = kernels.in_window if ready else kernels.in_window_reference
-        near = count(v, theta, ctx.support.columns, bandwidth=ctx.bandwidth)
-        return None, near * (-g / ctx.bandwidth), None, None
-
-
-class _Gate(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, v: Tensor, theta: Tensor, scale: Tensor, bias: Tensor, support: Support
-    ) -> Tensor:
-        from rarefy.kernels.cpu import jump as kernels
-
-        gated = kernels.gated if compiled(v, theta, scale, bias) else kernels.gated_reference
-        z = gated(v, theta, scale, bias, support.columns)
-        ctx.save_for_backward(v, theta, scale, z)
-        ctx.support = support
-        return z
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        from rarefy.kernels.cpu import jump as kernels
-
-        v, theta, scale, z = ctx.saved_tensors
-        (g,) = gradients
-        ready = compiled(v, theta, scale, g)
-        backward = kernels.gated_backward if ready else kernels.gated_backward_reference
-        dv, dscale, dbias = backward(v, theta, scale, ctx.support.columns, z, g)
-        return dv, None, dscale, dbias, None

@@ -161,7 +161,7 @@ def memory_bound(
     Examples
     --------
     >>> memory_bound(256, 4096, batch_size=2048, buffer_tokens=65_536) // 2**20
-    403
+    404
     """
     floats = (
         buffer_tokens * d_in
