@@ -41,6 +41,8 @@ class Encoded(NamedTuple):
     v: Tensor
     u: Tensor
 
+_STREAM = 0x5AE_1417
+
 
 class SparseAutoencoder(nn.Module):
     """A dictionary with an encoder of its own.
@@ -99,7 +101,9 @@ class SparseAutoencoder(nn.Module):
             raise ValueError(f"k must be from 1 to the {n_latents} latents, got {k}")
         self.activation = activation
         self.subtract_decoder_bias = subtract_decoder_bias
-        generator = torch.Generator().manual_seed(seed)
+        # Another stream than torch.manual_seed(seed)'s: data planted with the same seed would
+        # otherwise be the first atoms.
+        generator = torch.Generator().manual_seed((seed + _STREAM) % 2**63)
         rows = torch.randn(n_latents, d_in, generator=generator)
         rows /= rows.norm(dim=1, keepdim=True)
         self.encoder = nn.Parameter(rows.clone())

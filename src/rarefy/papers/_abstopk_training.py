@@ -81,7 +81,5 @@ def _match(sae: SparseAutoencoder, activation: JumpReLU, x: Tensor, k: int) -> N
 @contextmanager
 def one_thread_everywhere() -> Iterator[None]:
     """One thread for BLAS as well, which fits the probes: two trainings run side by side."""
-    from threadpoolctl import threadpool_limits
-
-    with one_thread(), threadpool_limits(1, user_api="blas"):
+    with one_thread():
         yield

@@ -92,14 +92,14 @@ def setup(trial: Trial, *, trials: int | None = None, channels: int | None = Non
     Parameters
     ----------
     trials : int, optional
-        Problems per setting and seed; 5 at default scale.
+        Problems per setting and seed; 4 at default scale.
     channels : int, optional
         Channels per signal-to-noise ratio and seed; 4 at default scale.
     """
     from rarefy.papers._kronecker_sbl_trials import planted, stream
     from rarefy.regression import irs_mimo_problem
 
-    trials = trial.pick(smoke=1, default=5, full=20) if trials is None else trials
+    trials = trial.pick(smoke=1, default=4, full=20) if trials is None else trials
     channels = trial.pick(smoke=1, default=4, full=10) if channels is None else channels
     for name, value in (("trials", trials), ("channels", channels)):
         if value < 1:
@@ -142,6 +142,13 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     and 20 dB, ``nmse_snr_S``, ``nmse_rows_M`` and ``nmse_nonzeros_K`` of its figures and without a
     number their geometric means, ``nmse_irs_S`` and ``ser_irs_S`` of the channels.
     """
+    from rarefy.papers._threads import one_thread
+
+    with one_thread():
+        return _measured(arm, shared, trial)
+
+
+def _measured(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     from rarefy.papers._kronecker_sbl_trials import solve_all
 
     values: dict[str, float] = {}
@@ -162,7 +169,7 @@ def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
         from rarefy.papers._kronecker_sbl_trials import convergence
 
         problem = shared.sweeps["snr"][20][0]
-        values |= convergence(problem, trial.pick(smoke=100, default=1000, full=1000))
+        values |= convergence(problem, trial.pick(smoke=100, default=600, full=1000))
     if arm in (SVD, AM, PC, WEAK_PC, DENSE, PATTERN):
         values |= _channels(arm, shared, trial)
     if arm in (SVD, AM, KSBL, KOMP):
@@ -198,7 +205,7 @@ def _minima(arm: str, trial: Trial) -> float:
     from rarefy.papers._kronecker_sbl_trials import minima, planted, stream
 
     toy = planted(stream(trial.seed, "toy"), (3, 3, 3), 4, 2, 20)
-    starts = trial.pick(smoke=3, default=15, full=50)
+    starts = trial.pick(smoke=3, default=10, full=50)
     return minima(arm, toy, stream(trial.seed, "starts"), starts)
 
 

@@ -109,6 +109,13 @@ def setup(
 
 def measure(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     """Prediction errors ``pe_DESIGN_SIGNAL``; of some arms the other experiments."""
+    from rarefy.papers._threads import one_thread
+
+    with one_thread():
+        return _measured(arm, shared, trial)
+
+
+def _measured(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
     import time
 
     from rarefy.papers import _random_support_trials as trials

@@ -71,6 +71,13 @@ def setup(trial: Trial) -> None:
 
 def measure(arm: str, shared: None, trial: Trial) -> dict[str, float]:  # noqa: ARG001
     """Measure an arm, the part before the slash saying of what."""
+    from rarefy.papers._threads import one_thread
+
+    with one_thread():
+        return _measured(arm, trial)
+
+
+def _measured(arm: str, trial: Trial) -> dict[str, float]:
     if arm in SCREENING_ARMS:
         from rarefy.papers._robust_screening import measure_screening
 
