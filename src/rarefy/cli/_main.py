@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import rarefy
-from rarefy.cli import _console, compare, doctor, handbook, papers, prune, run, sae, tour
+from rarefy.cli import _console, compare, doctor, fit, handbook, papers, prune, run, sae, tour
 
 app = typer.Typer(
     name="rarefy",
@@ -29,6 +29,7 @@ app.command("show")(papers.show)
 app.command("run", cls=run.RunCommand)(run.run)
 app.command("tour")(tour.tour)
 app.command("prune")(prune.prune)
+app.command("fit")(fit.fit)
 app.add_typer(compare.app, name="compare")
 app.add_typer(sae.app, name="sae")
 app.command("doctor")(doctor.doctor)

@@ -4,6 +4,7 @@
 ``text``    documents from a user's file or folder;
 ``tokens``  token streams, evaluation windows and seeded training batches;
 ``images``  digits, and images of a user's ``.npz`` file;
+``tables``  a CSV or Parquet file as a design matrix and a target;
 ``files``   safetensors written whole or not at all, and read with one clear sentence;
 ``ioi``     sentences whose last word is the name said once, as words and as tokens;
 ``photographs``  grey photographs, whitened, and patches of them;
@@ -30,6 +31,7 @@ from rarefy.data.photographs import (
 )
 from rarefy.data.stdlib import HELD_OUT, Module, Passage, modules, passages
 from rarefy.data.stdlib_interactions import docstring_words, function_calls
+from rarefy.data.tables import Table, read_table
 from rarefy.data.text import read_documents
 from rarefy.data.tokens import encode, sample_windows, windows
 
@@ -42,6 +44,7 @@ __all__ = [
     "Interactions",
     "Module",
     "Passage",
+    "Table",
     "counterfactual",
     "digits",
     "docstring_words",
@@ -58,6 +61,7 @@ __all__ = [
     "read_images",
     "read_interactions",
     "read_photographs",
+    "read_table",
     "sample_patches",
     "sample_windows",
     "split_interactions",
