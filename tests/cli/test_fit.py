@@ -57,7 +57,10 @@ def test_the_table_s_own_units(design, table):
     np.testing.assert_allclose(
         [row["coefficient"] for row in found["kept"]][:2], solved.coef_[:2], rtol=1e-2
     )
-    assert found["intercept"] == pytest.approx(solved.intercept_, rel=0.1)
+    names = {row["name"]: row["coefficient"] for row in found["kept"]}
+    predicted = found["intercept"] + sum(X[:, int(n[1:])] * b for n, b in names.items())
+    assert 1 - np.var(y - predicted) / np.var(y) == pytest.approx(found["score"])
+    assert np.mean(y - predicted) == pytest.approx(0, abs=1e-9)
     assert found["score"] > 0.98
 
 

@@ -40,8 +40,11 @@ _EPOCHS = WINDOW
 _STEP_SHARE = 0.9
 """Of the penalty's largest step, where a column's curvature would allow more."""
 _NEWTON_STEPS = 100
+_INTERCEPT_STEPS = 20
+_SET_SHARE = 0.3
+"""Of the tolerance, for the problem on a working set."""
 _FLOOR = 1e-6
-"""Of the tolerance on a set: beyond it, rounding alone keeps the whole problem from its own."""
+"""Of the tolerance, below which rounding alone keeps the whole problem from it."""
 
 
 @dataclass(frozen=True)
@@ -128,34 +131,27 @@ class PathSolver:
             The last strength over this one: how far the gradient may be from its new place.
         """
         of = twin(penalty)
-        convex = has_gap(penalty)
-        target = self.tol * (self._gap_scale if convex else self._kkt_scale)
+        target = self.tol * (self._gap_scale if has_gap(penalty) else self._kkt_scale)
         steps = steps_of(self.curvature(), penalty)
+        reached = self._reached(penalty, violations(self.coef, self.gradient, steps, of))[2]
         scores = violations(self.coef, self.gradient * foresight, steps, of)
-        reached = gap = np.nan
-        n_iter, share, cut = 0, 1.0, False
         working = np.flatnonzero(self.coef)
+        n_iter, share = 0, _SET_SHARE
         while True:
             working, cut = enlarge(working, scores)
             # a set that was cut short need not be solved to the end
-            inner = 0.3 * target * share
-            if cut and np.isfinite(reached):
-                inner = max(inner, 0.1 * reached)
+            inner = max(share * target, 0.1 * reached) if cut else share * target
             n_iter += self._solve_on(working, penalty, of, inner, self.max_iter - n_iter)
             self._refresh()
             if self._curvature is None:
                 steps = steps_of(self.curvature(), penalty)
             scores = violations(self.coef, self.gradient, steps, of)
-            violation = float(scores.max(initial=0.0))
-            if convex:
-                gap = duality_gap(penalty, self.loss, self.y, self.eta, self.weights,
-                                  self.coef, self.gradient)  # fmt: skip
-            reached = gap if convex else violation
+            gap, violation, reached = self._reached(penalty, scores)
             if reached <= target or n_iter >= self.max_iter:
                 break
             outside = scores.copy()
             outside[working] = 0
-            if not outside.any():
+            if not (cut or outside.any()):
                 share /= 10
                 if share < _FLOOR:
                     break
@@ -168,6 +164,15 @@ class PathSolver:
             n_iter,
             reached <= target,
         )
+
+    def _reached(self, penalty: Penalty, scores: np.ndarray) -> tuple[float, float, float]:
+        """The gap (NaN where there is none), the violation, and the one that decides."""
+        violation = float(scores.max(initial=0.0))
+        if not has_gap(penalty):
+            return np.nan, violation, violation
+        gap = duality_gap(penalty, self.loss, self.y, self.eta, self.weights, self.coef,
+                          self.gradient)  # fmt: skip
+        return gap, violation, gap
 
     def _refresh(self) -> None:
         slope = self.weights * self.loss.slope(self.y, self.eta)
@@ -212,6 +217,7 @@ class PathSolver:
         coef = self.coef[working]
         epochs = 0
         objective = self._objective(coef, self.eta, of)
+        reached = self._reached_on(part, coef, penalty, of)
         for _ in range(_NEWTON_STEPS):
             slope = self.loss.slope(self.y, self.eta)
             # a saturated row curves by next to nothing and would ask for an endless step
@@ -219,7 +225,8 @@ class PathSolver:
             form = working_form(part, self.weights * bend, self.eta - slope / bend,
                                 np.arange(len(working)), centre=self.fit_intercept)  # fmt: skip
             new = coef.copy()
-            epochs += minimise(form, new, penalty, of, 0.1 * tol, budget - epochs)
+            inner = 0.1 * max(tol, reached)
+            epochs += minimise(form, new, penalty, of, inner, budget - epochs)
             move = new - coef
             shift = form.intercept(new) - self.intercept
             along = np.asarray(part @ move, np.float64) + shift
@@ -227,30 +234,44 @@ class PathSolver:
             while size > 1e-10:
                 trial = coef + size * move
                 eta = self.eta + size * along
-                lower = self._objective(trial, eta, of)
-                if lower <= objective:
+                if self._objective(trial, eta, of) <= objective:
                     break
                 size /= 2
             else:
                 break
-            coef, self.eta, objective = trial, eta, lower
+            coef, self.eta = trial, eta
             self.intercept += size * shift
-            if self._reached_on(part, form, coef, penalty, of) <= tol or epochs >= budget:
+            self._settle_intercept()
+            objective = self._objective(coef, self.eta, of)
+            reached = self._reached_on(part, coef, penalty, of)
+            if reached <= tol or epochs >= budget:
                 break
         self.coef[working] = coef
         return epochs
 
-    def _reached_on(
-        self, part: Any, form: Any, coef: np.ndarray, penalty: Penalty, of: Any
-    ) -> float:
+    def _settle_intercept(self) -> None:
+        """Newton's method on the intercept alone: a dual point needs slopes of sum 0."""
+        for _ in range(_INTERCEPT_STEPS if self.fit_intercept else 0):
+            slope = self.weights * self.loss.slope(self.y, self.eta)
+            total = float(slope.sum())
+            if abs(total) <= 1e-15 * float(np.abs(slope).sum()):
+                break
+            step = total / float(self.weights @ self.loss.curvature(self.y, self.eta))
+            step = min(max(step, -1.0), 1.0)
+            self.eta = self.eta - step
+            self.intercept -= step
+
+    def _reached_on(self, part: Any, coef: np.ndarray, penalty: Penalty, of: Any) -> float:
+        """Gap or violation of the problem on some columns."""
         slope = self.weights * self.loss.slope(self.y, self.eta)
         gradient = part.T @ slope
         if has_gap(penalty):
-            gap = duality_gap(penalty, self.loss, self.y, self.eta, self.weights, coef, gradient)
-            return max(gap, abs(float(slope.sum())) if self.fit_intercept else 0.0)
-        return float(
-            violations(coef, gradient, steps_of(form.squares, penalty), of).max(initial=0.0)
-        )
+            return duality_gap(
+                penalty, self.loss, self.y, self.eta, self.weights, coef, gradient
+            )  # fmt: skip
+        bend = self.weights * self.loss.curvature(self.y, self.eta)
+        squares = centred_squares(part, bend, centre=self.fit_intercept)
+        return float(violations(coef, gradient, steps_of(squares, penalty), of).max(initial=0.0))
 
     def _objective(self, coef: np.ndarray, eta: Vector, of: Any) -> float:
         return float(self.weights @ self.loss.value(self.y, eta)) + float(penalty_sum(coef, of))
