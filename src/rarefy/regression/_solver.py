@@ -95,7 +95,7 @@ class PathSolver:
         max_iter: int,
     ) -> None:
         self.X, self.y, self.weights, self.loss = X, y, weights, loss
-        self.fit_intercept, self.tol, self.max_iter = fit_intercept, tol, max_iter
+        self.fit_intercept, self.max_iter = fit_intercept, max_iter
         self.coef = np.zeros(X.shape[1])
         self.intercept = loss.null_intercept(float(weights @ y)) if fit_intercept else 0.0
         self.eta = np.full(len(y), self.intercept)
@@ -112,7 +112,12 @@ class PathSolver:
         self._refresh()
         self.null_gradient = np.abs(self.gradient)
         null = float(weights @ (loss.value(y, self.eta) - loss.saturated(y)))
-        self._gap_scale, self._kkt_scale = null, float(self.null_gradient.max(initial=0.0))
+        steepest = float(self.null_gradient.max(initial=0.0))
+        # the second parts are rounding errors: all there is where the target is constant
+        size = float(weights @ y**2) * float(np.finfo(X.dtype).eps)
+        widest = float(self.curvature().max(initial=0.0))
+        self._gap_target = tol * null + size
+        self._kkt_target = tol * steepest + np.sqrt(size * widest * np.finfo(X.dtype).eps)
 
     def curvature(self) -> np.ndarray:
         """Curvature along each column: the loss's bound, or the present one where it has none."""
@@ -131,7 +136,7 @@ class PathSolver:
             The last strength over this one: how far the gradient may be from its new place.
         """
         of = twin(penalty)
-        target = self.tol * (self._gap_scale if has_gap(penalty) else self._kkt_scale)
+        target = self._gap_target if has_gap(penalty) else self._kkt_target
         steps = steps_of(self.curvature(), penalty)
         reached = self._reached(penalty, violations(self.coef, self.gradient, steps, of))[2]
         scores = violations(self.coef, self.gradient * foresight, steps, of)
