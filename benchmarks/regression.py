@@ -3,8 +3,9 @@
 Every contender follows the same grid from the largest useful strength on, warm-started, on one
 thread, to the same accuracy: for l1 and elastic net a duality gap of ``GAP`` times the null
 model's loss (skglm stops by KKT violation: ``KKT`` of the largest one, which leaves it a larger
-gap than ours), for MCP and SCAD the same KKT violation. A contender whose worst gap is ten times
-``GAP`` or more fails the run. Ratios over 1 mean ours is faster; ``goal`` is what the issue asks.
+gap than ours), for MCP and SCAD the same KKT violation. The worst gap of each is printed; ours above
+``GAP``, or a tenth as good as a peer's, fails the run. Ratios over 1 mean ours is faster; ``goal``
+is what the issue asks.
 """
 
 from __future__ import annotations
@@ -107,8 +108,8 @@ def _compare(
 ) -> list[dict[str, Any]]:  # fmt: skip
     worst = [relative_gaps(X, y, f(), strengths, ratio).max() for f in functions]
     print(name, dict(zip(("rarefy", *peers), worst, strict=True)), file=sys.stderr)
-    if max(worst) > 10 * GAP or worst[0] > 1.01 * GAP:
-        raise RuntimeError(f"{name}: a path is not solved, the gaps are {worst}")
+    if worst[0] > min(1.01 * GAP, min(worst[1:]) * 10):
+        raise RuntimeError(f"{name}: a peer solves its path better, the gaps are {worst}")
     seconds = interleaved(*functions, repeats=2, warmup=0)
     return [
         row(f"regression.{name}.{peer}", peer, seconds[0], theirs,
