@@ -3,9 +3,9 @@
 Every contender follows the same grid from the largest useful strength on, warm-started, on one
 thread, to the same accuracy: for l1 and elastic net a duality gap of ``GAP`` times the null
 model's loss (skglm stops by KKT violation: ``KKT`` of the largest one, which leaves it a larger
-gap than ours), for MCP and SCAD the same KKT violation. The worst gap of each is printed; ours above
-``GAP``, or a tenth as good as a peer's, fails the run. Ratios over 1 mean ours is faster; ``goal``
-is what the issue asks.
+gap than ours), for MCP and SCAD the same KKT violation. The worst gap of each is printed; ours
+above ``GAP``, or a tenth as good as a peer's, fails the run. Ratios over 1 mean ours is faster;
+``goal`` is what the issue asks.
 """
 
 from __future__ import annotations

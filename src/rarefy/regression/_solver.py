@@ -142,9 +142,13 @@ class PathSolver:
         scores = violations(self.coef, self.gradient * foresight, steps, of)
         working = np.flatnonzero(self.coef)
         n_iter, share = 0, _SET_SHARE
+        foreseen = foresight > 1
         while True:
-            working, cut = enlarge(working, scores)
-            # a set that was cut short need not be solved to the end
+            room = len(working) // 4 if foreseen else len(working)
+            working, cut = enlarge(working, scores, max(room, SMALLEST_SET))
+            # violators were left out: no use in solving this set to the end
+            cut = cut and not foreseen
+            foreseen = False
             inner = max(share * target, 0.1 * reached) if cut else share * target
             n_iter += self._solve_on(working, penalty, of, inner, self.max_iter - n_iter)
             self._refresh()
@@ -196,7 +200,7 @@ class PathSolver:
     ) -> int:
         form: Any = self._gram
         if form is not None and len(working) <= GRAM_LIMIT:
-            if len(form.indices) > 1.5 * len(working) + SMALLEST_SET:
+            if len(form.indices) > 1.2 * len(working) + SMALLEST_SET:
                 form.restrict(working)
             form.include(working)
         else:
@@ -311,8 +315,8 @@ def steps_of(curvature: np.ndarray, penalty: Penalty) -> np.ndarray:
     return steps
 
 
-def enlarge(working: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Let the columns of highest score in, at most as many as are there or ``SMALLEST_SET``.
+def enlarge(working: np.ndarray, scores: np.ndarray, room: int) -> tuple[np.ndarray, bool]:
+    """Let the columns of highest score in, at most ``room`` of them.
 
     Returns
     -------
@@ -324,7 +328,6 @@ def enlarge(working: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, bool]:
     outside = scores.copy()
     outside[working] = 0
     wanting = np.flatnonzero(outside)
-    room = max(len(working), SMALLEST_SET)
     cut = len(wanting) > room
     if cut:
         best = np.argpartition(outside[wanting], -room)[-room:]
