@@ -158,6 +158,9 @@ class SparseForm(_Centred):
         sums = part.T @ weights
         self.means = sums / self.total if centre else np.zeros(len(columns))
         part.data = part.data * self.roots[part.indices]
+        # one signature of the compiled loop, whatever integers X has; a part needs no wider ones
+        self._indices = part.indices.astype(np.int32, copy=False)
+        self._indptr = part.indptr.astype(np.int32, copy=False)
         self.part = part
         squares = np.asarray(part.multiply(part).sum(axis=0)).ravel()
         self.squares = squares - self.means**2 * self.total
@@ -171,9 +174,8 @@ class SparseForm(_Centred):
 
     def descend(self, coef: Array, steps: Array, twin: Any, epochs: int, tol: float) -> int:
         """Run epochs; ``coef`` is updated in place."""
-        part = self.part
-        return descend_sparse(part.data, part.indices, part.indptr, self._rows, self.means, coef,
-                              self._residual, steps, twin, epochs, tol)  # fmt: skip
+        return descend_sparse(self.part.data, self._indices, self._indptr, self._rows, self.means,
+                              coef, self._residual, steps, twin, epochs, tol)  # fmt: skip
 
     def gradient(self) -> Array:
         """Z^T (Zb - t)."""
