@@ -116,6 +116,7 @@ class PathSolver:
         # the second parts are rounding errors: all there is where the target is constant
         size = float(weights @ y**2) * float(np.finfo(X.dtype).eps)
         widest = float(self.curvature().max(initial=0.0))
+        self._still = 4 * float(np.finfo(np.float64).eps) * steepest
         self._gap_target = tol * null + size
         self._kkt_target = tol * steepest + np.sqrt(size * widest * np.finfo(X.dtype).eps)
 
@@ -208,7 +209,7 @@ class PathSolver:
                 self.X, self.weights, self.y, working, centre=self.fit_intercept
             )  # fmt: skip
         coef = self.coef[form.indices]
-        epochs = minimise(form, coef, penalty, of, tol, budget)
+        epochs = minimise(form, coef, penalty, of, tol, self._still, budget)
         self.coef[form.indices] = coef
         self._stand(form, coef)
         return epochs
@@ -235,7 +236,7 @@ class PathSolver:
                                 np.arange(len(working)), centre=self.fit_intercept)  # fmt: skip
             new = coef.copy()
             inner = 0.1 * max(tol, reached)
-            epochs += minimise(form, new, penalty, of, inner, budget - epochs)
+            epochs += minimise(form, new, penalty, of, inner, self._still, budget - epochs)
             move = new - coef
             shift = form.intercept(new) - self.intercept
             along = np.asarray(part @ move, np.float64) + shift
@@ -287,21 +288,24 @@ class PathSolver:
 
 
 def minimise(
-    form: Any, coef: np.ndarray, penalty: Penalty, of: Any, tol: float, budget: int
+    form: Any, coef: np.ndarray, penalty: Penalty, of: Any, tol: float, still: float, budget: int
 ) -> int:
-    """Epochs on a working set's quadratic problem until its gap or violation is under ``tol``."""
+    """Epochs on a working set's quadratic problem until its gap or violation is under ``tol``.
+
+    An epoch in which nothing moves by more than ``still``, a gradient that is mere rounding, is
+    the last one too.
+    """
     steps = steps_of(form.squares, penalty)
     form.start(coef)
     epochs = 0
     while epochs < budget:
-        ran = form.descend(coef, steps, of, min(_EPOCHS, budget - epochs), 0.0)
+        ran = form.descend(coef, steps, of, min(_EPOCHS, budget - epochs), still)
         epochs += ran
         if has_gap(penalty):
             squared, along = form.energies(coef)
             reached = quadratic_gap(penalty, squared, along, coef, form.gradient())
         else:
             reached = violations(coef, form.gradient(), steps, of).max(initial=0.0)
-        # fewer epochs than asked for: nothing moves any more, to the last bit
         if reached <= tol or ran < _EPOCHS:
             break
     return epochs
