@@ -41,6 +41,8 @@ _STEP_SHARE = 0.9
 """Of the penalty's largest step, where a column's curvature would allow more."""
 _NEWTON_STEPS = 100
 _INTERCEPT_STEPS = 20
+_JUMP_EVERY = 4 * WINDOW
+"""Epochs between direct solves on the support: about what one costs at a thousand columns."""
 _SET_SHARE = 0.3
 """Of the tolerance, for the problem on a working set."""
 _FLOOR = 1e-6
@@ -302,6 +304,8 @@ def minimise(
         ran = form.descend(coef, steps, of, min(_EPOCHS, budget - epochs), still)
         epochs += ran
         if has_gap(penalty):
+            if epochs % _JUMP_EVERY == 0:
+                form.jump(coef, penalty)
             squared, along = form.energies(coef)
             reached = quadratic_gap(penalty, squared, along, coef, form.gradient())
         else:
