@@ -41,7 +41,7 @@ _STEP_SHARE = 0.9
 """Of the penalty's largest step, where a column's curvature would allow more."""
 _NEWTON_STEPS = 100
 _INTERCEPT_STEPS = 20
-_JUMP_EVERY = 4 * WINDOW
+_JUMP_EVERY = 20 * WINDOW
 """Epochs between direct solves on the support: about what one costs at a thousand columns."""
 _SET_SHARE = 0.3
 """Of the tolerance, for the problem on a working set."""
