@@ -2,9 +2,10 @@
 
 Every contender follows the same grid from the largest useful strength on, warm-started, on one
 thread, to the same accuracy: for l1 and elastic net a duality gap of ``GAP`` times the null
-model's loss (skglm stops by KKT violation: ``KKT`` of the largest one, which leaves it a larger
-gap than ours), for MCP and SCAD the same KKT violation. A contender whose worst gap is ten times
-``GAP`` or more fails the run. Ratios over 1 mean ours is faster; ``goal`` is what the issue asks.
+model's loss (skglm stops by KKT violation: at ``SKGLM_KKT`` of the largest one its worst gap is
+near ``GAP``), for MCP and SCAD the same KKT violation, ``KKT``. The worst gap of each is printed;
+ours above ``GAP``, or a tenth as good as a peer's, fails the run. Ratios over 1 mean ours is
+faster; ``goal`` is what the issue asks.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from _timing import interleaved, row
 
 GAP = 1e-6
 KKT = 1e-4
+SKGLM_KKT = 2.5e-6
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -96,7 +98,7 @@ def convex_case(
     top = np.abs(X.T @ y).max() / len(y) / ratio
     strengths = top * np.geomspace(1, eps, count)
     functions = [
-        partial(CONVEX[who], X, y, strengths, ratio, KKT / 3 * top) for who in ("rarefy", *peers)
+        partial(CONVEX[who], X, y, strengths, ratio, SKGLM_KKT * top) for who in ("rarefy", *peers)
     ]
     return _compare(name, X, y, strengths, ratio, peers, functions)
 
@@ -107,8 +109,8 @@ def _compare(
 ) -> list[dict[str, Any]]:  # fmt: skip
     worst = [relative_gaps(X, y, f(), strengths, ratio).max() for f in functions]
     print(name, dict(zip(("rarefy", *peers), worst, strict=True)), file=sys.stderr)
-    if max(worst) > 10 * GAP or worst[0] > 1.01 * GAP:
-        raise RuntimeError(f"{name}: a path is not solved, the gaps are {worst}")
+    if worst[0] > min(1.01 * GAP, min(worst[1:]) * 10):
+        raise RuntimeError(f"{name}: a peer solves its path better, the gaps are {worst}")
     seconds = interleaved(*functions, repeats=2, warmup=0)
     return [
         row(f"regression.{name}.{peer}", peer, seconds[0], theirs,

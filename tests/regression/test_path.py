@@ -89,6 +89,18 @@ def test_no_coordinate_gains_by_moving_alone(penalty: Penalty, kind: object) -> 
     assert_optimal(X, y, path, penalty, atol=1e-7)
 
 
+@pytest.mark.parametrize("kind", [np.asfortranarray, sp.csc_matrix])
+def test_lasso_paths_are_those_of_celer(kind: object) -> None:
+    celer = pytest.importorskip("celer")
+    X, y = data()
+    path = penalty_path(kind(X), y, L1(1.0), eps=1e-2, tol=1e-12, n_strengths=20,
+                        fit_intercept=False)  # fmt: skip
+    _, coefs, _ = celer.celer_path(
+        kind(X), y, "lasso", alphas=path.strengths, tol=1e-13, prune=True
+    )  # fmt: skip
+    np.testing.assert_allclose(path.coefs, coefs.T, atol=1e-6)
+
+
 # penalties that jump have many stationary points, and the order of the columns picks one
 @pytest.mark.parametrize("penalty", PENALTIES[:4], ids=lambda p: type(p).__name__)
 def test_a_sparse_matrix_gives_the_dense_path(penalty: Penalty) -> None:

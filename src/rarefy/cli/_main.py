@@ -14,7 +14,11 @@ from typing import Annotated
 import typer
 
 import rarefy
+<<<<<<< HEAD
 from rarefy.cli import _console, compare, doctor, handbook, papers, prune, run, sae, screen, tour
+=======
+from rarefy.cli import _console, compare, doctor, fit, handbook, papers, prune, run, sae, tour
+>>>>>>> h/linear
 
 app = typer.Typer(
     name="rarefy",
@@ -29,6 +33,7 @@ app.command("show")(papers.show)
 app.command("run", cls=run.RunCommand)(run.run)
 app.command("tour")(tour.tour)
 app.command("prune")(prune.prune)
+app.command("fit")(fit.fit)
 app.add_typer(compare.app, name="compare")
 app.add_typer(sae.app, name="sae")
 app.command("screen")(screen.screen)

@@ -4,6 +4,7 @@
 ``text``    documents from a user's file or folder;
 ``tokens``  token streams, evaluation windows and seeded training batches;
 ``images``  digits, and images of a user's ``.npz`` file;
+``tables``  a CSV or Parquet file as a design matrix and a target;
 ``files``   safetensors written whole or not at all, and read with one clear sentence;
 ``ioi``     sentences whose last word is the name said once, as words and as tokens;
 ``photographs``  grey photographs, whitened, and patches of them;
@@ -34,7 +35,11 @@ from rarefy.data.photographs import (
 from rarefy.data.plink import plink_columns, plink_phenotype
 from rarefy.data.stdlib import HELD_OUT, Module, Passage, modules, passages
 from rarefy.data.stdlib_interactions import docstring_words, function_calls
+<<<<<<< HEAD
 from rarefy.data.tables import csv_columns, parquet_columns, read_column
+=======
+from rarefy.data.tables import Table, read_table
+>>>>>>> h/linear
 from rarefy.data.text import read_documents
 from rarefy.data.tokens import encode, sample_windows, windows
 
@@ -48,7 +53,11 @@ __all__ = [
     "Interactions",
     "Module",
     "Passage",
+<<<<<<< HEAD
     "array_columns",
+=======
+    "Table",
+>>>>>>> h/linear
     "counterfactual",
     "csv_columns",
     "digits",
@@ -72,6 +81,7 @@ __all__ = [
     "read_images",
     "read_interactions",
     "read_photographs",
+    "read_table",
     "sample_patches",
     "sample_windows",
     "split_interactions",

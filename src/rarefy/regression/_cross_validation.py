@@ -19,7 +19,7 @@ from rarefy.operators import L1, Penalty
 from rarefy.regression._losses import Vector
 from rarefy.regression._model import SparseModel
 from rarefy.regression._solver import Solution
-from rarefy.regression.path import strength_grid, walk, warn_of
+from rarefy.regression.path import check_options, strength_grid, walk, warn_of
 
 
 class CrossValidated(SparseModel):
@@ -47,6 +47,11 @@ class CrossValidated(SparseModel):
         self.tol = tol
         self.max_iter = max_iter
         self.n_jobs = n_jobs
+
+    def _check_options(self) -> None:
+        check_options(
+            tol=self.tol, max_iter=self.max_iter, n_strengths=self.n_strengths, eps=self.eps
+        )
 
     def _solve(self, X: Any, targets: list[Vector], weights: Vector) -> list[Solution]:
         penalty = L1(1.0) if self.penalty is None else self.penalty

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from rarefy.operators import L1, Penalty
 from rarefy.regression._losses import Loss, Vector
 from rarefy.regression._solver import PathSolver, Solution
-from rarefy.regression.path import largest_strength, row_weights, walk, warn_of
+from rarefy.regression.path import check_options, largest_strength, row_weights, walk, warn_of
 
 NONCONVEX_PATH = 20
 
@@ -49,9 +49,13 @@ class SparseModel(BaseEstimator):
             self, X, y, accept_sparse="csc", dtype=[np.float64, np.float32],
             y_numeric=self.__sklearn_tags__().estimator_type == "regressor",
         )  # fmt: skip
+        self._check_options()
         weights = row_weights(sample_weight, X)
         self._keep(self._solve(X, self._targets(y, weights), weights))
         return self
+
+    def _check_options(self) -> None:
+        check_options(tol=self.tol, max_iter=self.max_iter)
 
     @abstractmethod
     def _targets(self, y: np.ndarray, weights: Vector) -> list[Vector]:

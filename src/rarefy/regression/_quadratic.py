@@ -19,8 +19,11 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from rarefy.kernels.cpu.coordinate_descent import descend_dense, descend_gram, descend_sparse
+from rarefy.operators import Penalty
+from rarefy.regression._optimality import l1_ratio
 
 Array = np.ndarray
 
@@ -40,6 +43,9 @@ class _Centred:
     def intercept(self, coef: Array) -> float:
         """The intercept that belongs to these coefficients."""
         return self.target_mean - float(self.means @ coef) if self.centre else 0.0
+
+    def jump(self, coef: Array, penalty: Penalty) -> None:
+        """Move towards the minimum over the present signs, where the form can afford to."""
 
     def _dense(self, columns: Array) -> tuple[Array, Array]:
         """Z and m of some columns."""
@@ -108,6 +114,28 @@ class GramForm(_Centred):
             self._gram, self.linear, coef, self._gradient, steps, twin, epochs, tol
         )  # fmt: skip
 
+    def jump(self, coef: Array, penalty: Penalty) -> None:
+        """Solve for the nonzero coefficients with their signs held, and go there.
+
+        The objective is a convex quadratic while no sign changes, so the way there is downhill up
+        to the first coefficient that reaches zero, which is where it ends.
+        """
+        on = np.flatnonzero(coef)
+        ell1, ell2 = penalty.lam * l1_ratio(penalty), penalty.lam * (1 - l1_ratio(penalty))
+        system = self._gram[np.ix_(on, on)]
+        system.flat[:: len(on) + 1] += ell2
+        try:
+            factor = cho_factor(system, overwrite_a=True, check_finite=False)
+        except LinAlgError:  # columns that depend on each other: no one minimum
+            return
+        here = coef[on]
+        move = cho_solve(factor, self.linear[on] - ell1 * np.sign(here)) - here
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reach = np.where(here * move < 0, -here / move, np.inf)
+        share = float(reach.min(initial=1.0))
+        coef[on] = np.where(reach <= share, 0.0, here + share * move)
+        self.start(coef)
+
     def gradient(self) -> Array:
         """Z^T (Zb - t)."""
         return self._gradient
@@ -158,6 +186,9 @@ class SparseForm(_Centred):
         sums = part.T @ weights
         self.means = sums / self.total if centre else np.zeros(len(columns))
         part.data = part.data * self.roots[part.indices]
+        # one signature of the compiled loop, whatever integers X has; a part needs no wider ones
+        self._indices = part.indices.astype(np.int32, copy=False)
+        self._indptr = part.indptr.astype(np.int32, copy=False)
         self.part = part
         squares = np.asarray(part.multiply(part).sum(axis=0)).ravel()
         self.squares = squares - self.means**2 * self.total
@@ -171,9 +202,8 @@ class SparseForm(_Centred):
 
     def descend(self, coef: Array, steps: Array, twin: Any, epochs: int, tol: float) -> int:
         """Run epochs; ``coef`` is updated in place."""
-        part = self.part
-        return descend_sparse(part.data, part.indices, part.indptr, self._rows, self.means, coef,
-                              self._residual, steps, twin, epochs, tol)  # fmt: skip
+        return descend_sparse(self.part.data, self._indices, self._indptr, self._rows, self.means,
+                              coef, self._residual, steps, twin, epochs, tol)  # fmt: skip
 
     def gradient(self) -> Array:
         """Z^T (Zb - t)."""

@@ -40,8 +40,13 @@ _EPOCHS = WINDOW
 _STEP_SHARE = 0.9
 """Of the penalty's largest step, where a column's curvature would allow more."""
 _NEWTON_STEPS = 100
+_INTERCEPT_STEPS = 20
+_JUMP_EVERY = 20 * WINDOW
+"""Epochs between direct solves on the support: about what one costs at a thousand columns."""
+_SET_SHARE = 0.3
+"""Of the tolerance, for the problem on a working set."""
 _FLOOR = 1e-6
-"""Of the tolerance on a set: beyond it, rounding alone keeps the whole problem from its own."""
+"""Of the tolerance, below which rounding alone keeps the whole problem from it."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class PathSolver:
         max_iter: int,
     ) -> None:
         self.X, self.y, self.weights, self.loss = X, y, weights, loss
-        self.fit_intercept, self.tol, self.max_iter = fit_intercept, tol, max_iter
+        self.fit_intercept, self.max_iter = fit_intercept, max_iter
         self.coef = np.zeros(X.shape[1])
         self.intercept = loss.null_intercept(float(weights @ y)) if fit_intercept else 0.0
         self.eta = np.full(len(y), self.intercept)
@@ -109,7 +114,13 @@ class PathSolver:
         self._refresh()
         self.null_gradient = np.abs(self.gradient)
         null = float(weights @ (loss.value(y, self.eta) - loss.saturated(y)))
-        self._gap_scale, self._kkt_scale = null, float(self.null_gradient.max(initial=0.0))
+        steepest = float(self.null_gradient.max(initial=0.0))
+        # the second parts are rounding errors: all there is where the target is constant
+        size = float(weights @ y**2) * float(np.finfo(X.dtype).eps)
+        widest = float(self.curvature().max(initial=0.0))
+        self._still = 4 * float(np.finfo(np.float64).eps) * steepest
+        self._gap_target = tol * null + size
+        self._kkt_target = tol * steepest + np.sqrt(size * widest * np.finfo(X.dtype).eps)
 
     def curvature(self) -> np.ndarray:
         """Curvature along each column: the loss's bound, or the present one where it has none."""
@@ -128,34 +139,31 @@ class PathSolver:
             The last strength over this one: how far the gradient may be from its new place.
         """
         of = twin(penalty)
-        convex = has_gap(penalty)
-        target = self.tol * (self._gap_scale if convex else self._kkt_scale)
+        target = self._gap_target if has_gap(penalty) else self._kkt_target
         steps = steps_of(self.curvature(), penalty)
+        reached = self._reached(penalty, violations(self.coef, self.gradient, steps, of))[2]
         scores = violations(self.coef, self.gradient * foresight, steps, of)
-        reached = gap = np.nan
-        n_iter, share, cut = 0, 1.0, False
         working = np.flatnonzero(self.coef)
+        n_iter, share = 0, _SET_SHARE
+        foreseen = foresight > 1
         while True:
-            working, cut = enlarge(working, scores)
-            # a set that was cut short need not be solved to the end
-            inner = 0.3 * target * share
-            if cut and np.isfinite(reached):
-                inner = max(inner, 0.1 * reached)
+            room = len(working) // 4 if foreseen else len(working)
+            working, cut = enlarge(working, scores, max(room, SMALLEST_SET))
+            # violators were left out: no use in solving this set to the end
+            cut = cut and not foreseen
+            foreseen = False
+            inner = max(share * target, 0.1 * reached) if cut else share * target
             n_iter += self._solve_on(working, penalty, of, inner, self.max_iter - n_iter)
             self._refresh()
             if self._curvature is None:
                 steps = steps_of(self.curvature(), penalty)
             scores = violations(self.coef, self.gradient, steps, of)
-            violation = float(scores.max(initial=0.0))
-            if convex:
-                gap = duality_gap(penalty, self.loss, self.y, self.eta, self.weights,
-                                  self.coef, self.gradient)  # fmt: skip
-            reached = gap if convex else violation
+            gap, violation, reached = self._reached(penalty, scores)
             if reached <= target or n_iter >= self.max_iter:
                 break
             outside = scores.copy()
             outside[working] = 0
-            if not outside.any():
+            if not (cut or outside.any()):
                 share /= 10
                 if share < _FLOOR:
                     break
@@ -168,6 +176,15 @@ class PathSolver:
             n_iter,
             reached <= target,
         )
+
+    def _reached(self, penalty: Penalty, scores: np.ndarray) -> tuple[float, float, float]:
+        """The gap (NaN where there is none), the violation, and the one that decides."""
+        violation = float(scores.max(initial=0.0))
+        if not has_gap(penalty):
+            return np.nan, violation, violation
+        gap = duality_gap(penalty, self.loss, self.y, self.eta, self.weights, self.coef,
+                          self.gradient)  # fmt: skip
+        return gap, violation, gap
 
     def _refresh(self) -> None:
         slope = self.weights * self.loss.slope(self.y, self.eta)
@@ -186,7 +203,7 @@ class PathSolver:
     ) -> int:
         form: Any = self._gram
         if form is not None and len(working) <= GRAM_LIMIT:
-            if len(form.indices) > 1.5 * len(working) + SMALLEST_SET:
+            if len(form.indices) > 1.2 * len(working) + SMALLEST_SET:
                 form.restrict(working)
             form.include(working)
         else:
@@ -194,7 +211,7 @@ class PathSolver:
                 self.X, self.weights, self.y, working, centre=self.fit_intercept
             )  # fmt: skip
         coef = self.coef[form.indices]
-        epochs = minimise(form, coef, penalty, of, tol, budget)
+        epochs = minimise(form, coef, penalty, of, tol, self._still, budget)
         self.coef[form.indices] = coef
         self._stand(form, coef)
         return epochs
@@ -212,6 +229,7 @@ class PathSolver:
         coef = self.coef[working]
         epochs = 0
         objective = self._objective(coef, self.eta, of)
+        reached = self._reached_on(part, coef, penalty, of)
         for _ in range(_NEWTON_STEPS):
             slope = self.loss.slope(self.y, self.eta)
             # a saturated row curves by next to nothing and would ask for an endless step
@@ -219,7 +237,8 @@ class PathSolver:
             form = working_form(part, self.weights * bend, self.eta - slope / bend,
                                 np.arange(len(working)), centre=self.fit_intercept)  # fmt: skip
             new = coef.copy()
-            epochs += minimise(form, new, penalty, of, 0.1 * tol, budget - epochs)
+            inner = 0.1 * max(tol, reached)
+            epochs += minimise(form, new, penalty, of, inner, self._still, budget - epochs)
             move = new - coef
             shift = form.intercept(new) - self.intercept
             along = np.asarray(part @ move, np.float64) + shift
@@ -227,51 +246,70 @@ class PathSolver:
             while size > 1e-10:
                 trial = coef + size * move
                 eta = self.eta + size * along
-                lower = self._objective(trial, eta, of)
-                if lower <= objective:
+                if self._objective(trial, eta, of) <= objective:
                     break
                 size /= 2
             else:
                 break
-            coef, self.eta, objective = trial, eta, lower
+            coef, self.eta = trial, eta
             self.intercept += size * shift
-            if self._reached_on(part, form, coef, penalty, of) <= tol or epochs >= budget:
+            self._settle_intercept()
+            objective = self._objective(coef, self.eta, of)
+            reached = self._reached_on(part, coef, penalty, of)
+            if reached <= tol or epochs >= budget:
                 break
         self.coef[working] = coef
         return epochs
 
-    def _reached_on(
-        self, part: Any, form: Any, coef: np.ndarray, penalty: Penalty, of: Any
-    ) -> float:
+    def _settle_intercept(self) -> None:
+        """Newton's method on the intercept alone: a dual point needs slopes of sum 0."""
+        for _ in range(_INTERCEPT_STEPS if self.fit_intercept else 0):
+            slope = self.weights * self.loss.slope(self.y, self.eta)
+            total = float(slope.sum())
+            if abs(total) <= 1e-15 * float(np.abs(slope).sum()):
+                break
+            step = total / float(self.weights @ self.loss.curvature(self.y, self.eta))
+            step = min(max(step, -1.0), 1.0)
+            self.eta = self.eta - step
+            self.intercept -= step
+
+    def _reached_on(self, part: Any, coef: np.ndarray, penalty: Penalty, of: Any) -> float:
+        """Gap or violation of the problem on some columns."""
         slope = self.weights * self.loss.slope(self.y, self.eta)
         gradient = part.T @ slope
         if has_gap(penalty):
-            gap = duality_gap(penalty, self.loss, self.y, self.eta, self.weights, coef, gradient)
-            return max(gap, abs(float(slope.sum())) if self.fit_intercept else 0.0)
-        return float(
-            violations(coef, gradient, steps_of(form.squares, penalty), of).max(initial=0.0)
-        )
+            return duality_gap(
+                penalty, self.loss, self.y, self.eta, self.weights, coef, gradient
+            )  # fmt: skip
+        bend = self.weights * self.loss.curvature(self.y, self.eta)
+        squares = centred_squares(part, bend, centre=self.fit_intercept)
+        return float(violations(coef, gradient, steps_of(squares, penalty), of).max(initial=0.0))
 
     def _objective(self, coef: np.ndarray, eta: Vector, of: Any) -> float:
         return float(self.weights @ self.loss.value(self.y, eta)) + float(penalty_sum(coef, of))
 
 
 def minimise(
-    form: Any, coef: np.ndarray, penalty: Penalty, of: Any, tol: float, budget: int
+    form: Any, coef: np.ndarray, penalty: Penalty, of: Any, tol: float, still: float, budget: int
 ) -> int:
-    """Epochs on a working set's quadratic problem until its gap or violation is under ``tol``."""
+    """Epochs on a working set's quadratic problem until its gap or violation is under ``tol``.
+
+    An epoch in which nothing moves by more than ``still``, a gradient that is mere rounding, is
+    the last one too.
+    """
     steps = steps_of(form.squares, penalty)
     form.start(coef)
     epochs = 0
     while epochs < budget:
-        ran = form.descend(coef, steps, of, min(_EPOCHS, budget - epochs), 0.0)
+        ran = form.descend(coef, steps, of, min(_EPOCHS, budget - epochs), still)
         epochs += ran
         if has_gap(penalty):
+            if epochs % _JUMP_EVERY == 0:
+                form.jump(coef, penalty)
             squared, along = form.energies(coef)
             reached = quadratic_gap(penalty, squared, along, coef, form.gradient())
         else:
             reached = violations(coef, form.gradient(), steps, of).max(initial=0.0)
-        # fewer epochs than asked for: nothing moves any more, to the last bit
         if reached <= tol or ran < _EPOCHS:
             break
     return epochs
@@ -285,8 +323,8 @@ def steps_of(curvature: np.ndarray, penalty: Penalty) -> np.ndarray:
     return steps
 
 
-def enlarge(working: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Let the columns of highest score in, at most as many as are there or ``SMALLEST_SET``.
+def enlarge(working: np.ndarray, scores: np.ndarray, room: int) -> tuple[np.ndarray, bool]:
+    """Let the columns of highest score in, at most ``room`` of them.
 
     Returns
     -------
@@ -298,7 +336,6 @@ def enlarge(working: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, bool]:
     outside = scores.copy()
     outside[working] = 0
     wanting = np.flatnonzero(outside)
-    room = max(len(working), SMALLEST_SET)
     cut = len(wanting) > room
     if cut:
         best = np.argpartition(outside[wanting], -room)[-room:]

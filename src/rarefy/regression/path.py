@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -24,7 +24,7 @@ from sklearn.utils.validation import _check_sample_weight
 from rarefy.kernels.cpu.coordinate_descent import violations
 from rarefy.operators import L1, MCP, SCAD, ElasticNet, Penalty
 from rarefy.operators._twins import twin
-from rarefy.regression._losses import SquaredLoss
+from rarefy.regression._losses import LogisticLoss, Loss, PoissonLoss, SquaredLoss
 from rarefy.regression._solver import PathSolver, Solution, steps_of
 
 
@@ -60,6 +60,7 @@ def penalty_path(
     y: Any,
     penalty: Penalty,
     *,
+    loss: Literal["linear", "logistic", "poisson"] = "linear",
     strengths: Sequence[float] | np.ndarray | None = None,
     n_strengths: int = 100,
     eps: float = 1e-3,
@@ -68,15 +69,18 @@ def penalty_path(
     tol: float = 1e-6,
     max_iter: int = 10_000,
 ) -> PenaltyPath:
-    """Least-squares solutions for a sequence of strengths of one penalty.
+    """Solutions for a sequence of strengths of one penalty.
 
     Parameters
     ----------
     X : array or sparse matrix, shape (n, p)
         Never copied whole where it is a float array of either order or CSC; float32 stays.
     y : array, shape (n,)
+        Numbers; 0 and 1 for the logistic loss, counts for the Poisson loss.
     penalty : Penalty
         From :mod:`rarefy.operators`; its ``lam`` is replaced, everything else kept.
+    loss : {"linear", "logistic", "poisson"}, default "linear"
+        Half the squared error, or the negative log-likelihood; its mean over the rows counts.
     strengths : sequence of floats, optional
         Taken from the largest to the smallest. Default: a geometric grid.
     n_strengths : int, default 100
@@ -100,7 +104,8 @@ def penalty_path(
     Raises
     ------
     ValueError
-        If X or y holds NaN or infinity, is empty, or an option is out of its range.
+        If X or y holds NaN or infinity or is empty, y is not what the loss takes, or an option is
+        out of its range.
 
     Warns
     -----
@@ -118,11 +123,13 @@ def penalty_path(
     """
     X, y = check_X_y(X, y, accept_sparse="csc", dtype=[np.float64, np.float32], y_numeric=True)
     weights = row_weights(sample_weight, X)
+    _check_target(y, loss)
+    check_options(n_strengths=n_strengths, eps=eps, tol=tol, max_iter=max_iter)
     solver = PathSolver(
         X,
         y.astype(np.float64),
         weights,
-        SquaredLoss(),
+        _LOSSES[loss](),
         fit_intercept=fit_intercept,
         tol=tol,
         max_iter=max_iter,
@@ -144,6 +151,22 @@ def penalty_path(
         np.array([s.violation for s in solutions]),
         np.array([s.n_iter for s in solutions]),
     )
+
+
+_LOSSES: dict[str, type[Loss]] = {
+    "linear": SquaredLoss,
+    "logistic": LogisticLoss,
+    "poisson": PoissonLoss,
+}
+
+
+def _check_target(y: np.ndarray, loss: str) -> None:
+    if loss not in _LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(_LOSSES)}, got {loss!r}")
+    if loss == "logistic" and not np.array_equal(np.unique(y), [0, 1]):
+        raise ValueError("y must hold 0 and 1, and both, for the logistic loss")
+    if loss == "poisson" and not (y.min() >= 0 and y.max() > 0):
+        raise ValueError("y must hold counts, one of them above 0, for the Poisson loss")
 
 
 def walk(
@@ -190,6 +213,17 @@ def largest_strength(solver: PathSolver, penalty: Penalty) -> float:
         middle = float(np.sqrt(low * high))
         low, high = (middle, high) if moves(middle) else (low, middle)
     return high
+
+
+def check_options(*, tol: float, max_iter: int, n_strengths: int = 1, eps: float = 1e-3) -> None:
+    """Refuse options out of their range."""
+    if not tol >= 0:
+        raise ValueError(f"tol must be at least 0, got {tol}")
+    for name, count in (("max_iter", max_iter), ("n_strengths", n_strengths)):
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+    if not 0 < eps <= 1:
+        raise ValueError(f"eps must be above 0 and at most 1, got {eps}")
 
 
 def warn_of(solution: Solution, penalty: Penalty) -> None:
