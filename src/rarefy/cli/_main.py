@@ -14,11 +14,19 @@ from typing import Annotated
 import typer
 
 import rarefy
-<<<<<<< HEAD
-from rarefy.cli import _console, compare, doctor, handbook, papers, prune, run, sae, screen, tour
-=======
-from rarefy.cli import _console, compare, doctor, fit, handbook, papers, prune, run, sae, tour
->>>>>>> h/linear
+from rarefy.cli import (
+    _console,
+    compare,
+    doctor,
+    fit,
+    handbook,
+    papers,
+    prune,
+    run,
+    sae,
+    screen,
+    tour,
+)
 
 app = typer.Typer(
     name="rarefy",

@@ -12,7 +12,7 @@
 ``stdlib_interactions``  which functions call what, and which docstrings say what;
 ``concept_tree``  parents and their children as directions, with the truth known.
 ``columns``  columns of tables larger than memory, in blocks: arrays, ``.npy``;
-``plink``, ``tables``  such columns of PLINK genotypes, of CSV and Parquet.
+``plink``, ``table_columns``  such columns of PLINK genotypes, of CSV and Parquet.
 """
 
 from rarefy.data.columns import Columns, array_columns, npy_columns, open_columns
@@ -35,29 +35,23 @@ from rarefy.data.photographs import (
 from rarefy.data.plink import plink_columns, plink_phenotype
 from rarefy.data.stdlib import HELD_OUT, Module, Passage, modules, passages
 from rarefy.data.stdlib_interactions import docstring_words, function_calls
-<<<<<<< HEAD
-from rarefy.data.tables import csv_columns, parquet_columns, read_column
-=======
+from rarefy.data.table_columns import csv_columns, parquet_columns, read_column
 from rarefy.data.tables import Table, read_table
->>>>>>> h/linear
 from rarefy.data.text import read_documents
 from rarefy.data.tokens import encode, sample_windows, windows
 
 __all__ = [
+    "HELD_OUT",
     "Columns",
     "ConceptTree",
-    "HELD_OUT",
     "IOIEncoder",
     "IOIPrompts",
     "Images",
     "Interactions",
     "Module",
     "Passage",
-<<<<<<< HEAD
-    "array_columns",
-=======
     "Table",
->>>>>>> h/linear
+    "array_columns",
     "counterfactual",
     "csv_columns",
     "digits",

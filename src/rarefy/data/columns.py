@@ -1,8 +1,8 @@
 """Columns of a table that may be far larger than memory, read a block of columns at a time.
 
 `Columns` is a way to read: arrays, sparse matrices and memory maps, ``.npy`` files in either
-order, PLINK genotypes (`rarefy.data.plink`), CSV and Parquet (`rarefy.data.tables`). Files are read
-and not mapped: the pages of a mapping count as memory of the process that touched them, and a
+order, PLINK genotypes (`rarefy.data.plink`), CSV and Parquet (`rarefy.data.table_columns`). Files
+are read and not mapped: the pages of a mapping count as memory of the process that touched them, and a
 block of columns of a row-major file touches all of its pages.
 """
 
@@ -192,7 +192,7 @@ def open_columns(path: str | os.PathLike[str], *, without: Sequence[str] = ()) -
         If the ending is another one, or the file cannot be read as what it says it is.
     """
     from rarefy.data.plink import plink_columns
-    from rarefy.data.tables import csv_columns, parquet_columns
+    from rarefy.data.table_columns import csv_columns, parquet_columns
 
     path = Path(path)
     match path.suffix.lower():

@@ -41,6 +41,7 @@ class Encoded(NamedTuple):
     v: Tensor
     u: Tensor
 
+
 _STREAM = 0x5AE_1417
 
 
