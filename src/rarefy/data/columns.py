@@ -2,8 +2,8 @@
 
 `Columns` is a way to read: arrays, sparse matrices and memory maps, ``.npy`` files in either
 order, PLINK genotypes (`rarefy.data.plink`), CSV and Parquet (`rarefy.data.table_columns`). Files
-are read and not mapped: the pages of a mapping count as memory of the process that touched them, and a
-block of columns of a row-major file touches all of its pages.
+are read and not mapped: the pages of a mapping count as memory of the process that touched them,
+and a block of columns of a row-major file touches all of its pages.
 """
 
 from __future__ import annotations
