@@ -94,13 +94,14 @@ def setup(trial: Trial, *, trials: int | None = None, channels: int | None = Non
     trials : int, optional
         Problems per setting and seed; 4 at default scale.
     channels : int, optional
-        Channels per signal-to-noise ratio and seed; 4 at default scale.
+        Channels per signal-to-noise ratio and seed, of which arms without structure solve fewer;
+        12 at default scale.
     """
     from rarefy.papers._kronecker_sbl_trials import planted, stream
     from rarefy.regression import irs_mimo_problem
 
     trials = trial.pick(smoke=1, default=4, full=20) if trials is None else trials
-    channels = trial.pick(smoke=1, default=4, full=10) if channels is None else channels
+    channels = trial.pick(smoke=1, default=12, full=20) if channels is None else channels
     for name, value in (("trials", trials), ("channels", channels)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
@@ -217,8 +218,8 @@ def _channels(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
 
     values: dict[str, float] = {}
     for snr, channels in shared.channels.items():
-        # the pattern-coupled form takes seconds for one channel
-        count = 1 if arm == PATTERN else len(channels)
+        # without structure a channel takes seconds
+        count = {PATTERN: 1, DENSE: 3}.get(arm, len(channels))
         errors, symbols, seconds = [], [], []
         for i, channel in enumerate(channels[:count]):
             trial.progress(f"channel {i + 1} at {snr} dB", 0.7)
