@@ -211,7 +211,9 @@ def score(model: PreTrainedModel, rollout: Rollout, *, temperature: float = 1.0)
     logps = _log_softmax(logits, temperature)
     outside = ~rollout.completion_mask
     chosen = logps.gather(-1, rollout.completion_ids[..., None])[..., 0]
-    return Scores(chosen.masked_fill(outside, 0.0), _entropy(logps.exp(), logps).masked_fill(outside, 0.0))
+    return Scores(
+        chosen.masked_fill(outside, 0.0), _entropy(logps.exp(), logps).masked_fill(outside, 0.0)
+    )
 
 
 def left_pad(
@@ -256,11 +258,6 @@ def _sample(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Completion ids, their mask, logps, entropies, and which ended by themselves."""
     n_rows, device = len(prompt_ids) * n_completions, prompt_ids.device
-    ids = torch.full((n_rows, max_new_tokens), padding, device=device)
-    mask = torch.zeros((n_rows, max_new_tokens), dtype=torch.bool, device=device)
-    logps = torch.zeros((n_rows, max_new_tokens), device=device)
-    entropies = torch.zeros_like(logps)
-
     out = model(
         input_ids=prompt_ids,
         attention_mask=prompt_mask,
@@ -274,6 +271,10 @@ def _sample(
     attend = prompt_mask.repeat_interleave(n_completions, dim=0)
     attend = pad(attend, (0, max_new_tokens), value=True)
     position = prompt_mask.sum(1).repeat_interleave(n_completions)
+    ids = torch.full((n_rows, max_new_tokens), padding, device=device)
+    mask = torch.zeros_like(ids, dtype=torch.bool)
+    logps = torch.zeros_like(ids, dtype=torch.promote_types(logits.dtype, torch.float32))
+    entropies = torch.zeros_like(logps)
     rows = torch.arange(n_rows, device=device)  # of the output, for those still in the batch
     running = torch.ones(n_rows, dtype=torch.bool, device=device)
 
@@ -286,8 +287,8 @@ def _sample(
             token = torch.multinomial(p, 1, generator=generator)[:, 0]
         ids[rows, t] = token
         mask[rows, t] = running
-        logps[rows, t] = log_p.gather(-1, token[:, None])[:, 0].to(logps.dtype)
-        entropies[rows, t] = _entropy(p, log_p).to(logps.dtype)
+        logps[rows, t] = log_p.gather(-1, token[:, None])[:, 0]
+        entropies[rows, t] = _entropy(p, log_p)
         running = running & ~torch.isin(token, eos)
         n_running = int(running.sum())
         if not n_running or t + 1 == max_new_tokens:
@@ -321,7 +322,7 @@ def _positions(mask: Tensor) -> Tensor:
 
 def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
     """In float32 at least; greedy sampling has the log-probabilities of temperature 1."""
-    wide = logits.double() if logits.dtype == torch.float64 else logits.float()
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return (wide / (temperature or 1.0)).log_softmax(-1)
 
 
