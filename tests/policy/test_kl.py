@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rarefy.policy import kl_estimate
+from rarefy.policy import importance_ratio, kl_estimate
 
 
 @pytest.fixture
@@ -41,6 +41,17 @@ def test_k2_has_the_gradient_of_the_reverse_kl_k3_of_the_forward_one_and_k1_none
     torch.testing.assert_close(expected_gradient(*policies, "k2"), reverse)
     torch.testing.assert_close(expected_gradient(*policies, "k3"), forward)
     assert expected_gradient(*policies, "k1").abs().max() < 1e-12
+
+
+def test_k3_times_the_ratio_has_the_gradient_of_the_reverse_kl_off_policy_too(policies):
+    logits, reference = policies
+    old = torch.linspace(-1, 1, 7, dtype=torch.float64).log_softmax(0)
+    logps = logits.log_softmax(0)
+    ratio = importance_ratio(logps[None], old[None], torch.ones(1, 7))[0]
+    loss = (old.exp() * ratio * kl_estimate(logps, reference)).sum()
+    (got,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    (reverse,) = torch.autograd.grad(kl(logps, reference), logits)
+    torch.testing.assert_close(got, reverse)
 
 
 def test_one_token_cannot_be_the_whole_loss():

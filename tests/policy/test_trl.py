@@ -18,6 +18,7 @@ from rarefy.policy import (
     constant_mean,
     generate,
     group_norm,
+    importance_ratio,
     kl_estimate,
     rloo,
     score,
@@ -196,9 +197,6 @@ def test_clipped_losses(grpo, monkeypatch, batch, loss_type, level):
     per_token = clipped_surrogate(
         logps, old, advantages, mask, eps_low=eps_low, eps_high=eps_high, level=level
     )
-    if loss_type == "luspo" and level == "sequence":
-        # Theirs multiplies one loss of the completion by the number of its tokens: as ours.
-        assert per_token.shape == (ROWS, WIDTH)
     assert_same(REDUCTIONS[loss_type](per_token, mask), theirs, logps)
     stats = clip_stats(
         logps, old, advantages, mask, eps_low=eps_low, eps_high=eps_high, level=level
@@ -227,10 +225,12 @@ def test_cispo(grpo, monkeypatch, batch):
     assert_same(ours, theirs, logps)
 
 
-def test_the_penalty_of_grpo_is_k3(grpo, monkeypatch, batch):
+@pytest.mark.parametrize("weighted", [True, False])
+def test_the_penalty_of_grpo_is_k3(grpo, monkeypatch, batch, weighted):
     logps, old, ref, advantages, mask = batch
     monkeypatch.setattr(grpo, "loss_type", "grpo")
     monkeypatch.setattr(grpo, "beta", 0.3)
+    monkeypatch.setattr(grpo.args, "use_bias_correction_kl", weighted)
     theirs = loss_of(
         grpo,
         monkeypatch,
@@ -240,7 +240,10 @@ def test_the_penalty_of_grpo_is_k3(grpo, monkeypatch, batch):
         old_per_token_logps=old,
         ref_per_token_logps=ref,
     )
-    per_token = clipped_surrogate(logps, old, advantages, mask) + 0.3 * kl_estimate(logps, ref)
+    kl = kl_estimate(logps, ref)
+    if weighted:
+        kl = kl * importance_ratio(logps, old, mask)
+    per_token = clipped_surrogate(logps, old, advantages, mask) + 0.3 * kl
     assert_same(sequence_mean(per_token, mask), theirs, logps)
 
 

@@ -6,7 +6,8 @@ With d = log pi_ref - log pi at a sampled token,
 
 k1 and k3 are unbiased, k3 is never negative and varies less. Added to a *loss*, what counts is the
 gradient: on policy that of k2 is the exact gradient of the reverse KL, that of k1 is zero on
-average, and k3's is that of the forward KL (GRPO and TRL use it). Added to a *reward*, take k1.
+average, and that of k3 is the forward KL's (GRPO). k3 times the importance ratio of the tokens has
+the reverse KL's again, off policy too (DeepSeek-V3.2; TRL's default). Added to a *reward*, take k1.
 
 Source: Schulman 2020, "Approximating KL divergence" (joschu.net/blog/kl-approx.html). Departures:
 for k3, d is clamped to +-20 and the estimate to 10, as verl does, so that one token which the

@@ -195,7 +195,7 @@ def clip_stats(
     high = (ratio > 1 + eps_high) & (per_token > 0)
     counted = mask.bool()
     if level != "token":
-        # A ratio of the completion is clipped for all its tokens or, per token, for some of them.
+        # One ratio stands for all tokens, whose advantages may differ in sign.
         low, high = (c.expand_as(counted).logical_and(counted).any(1) for c in (low, high))
         ratio, counted = ratio[:, 0], counted.any(1)
     if not counted.any():
