@@ -57,6 +57,16 @@ def test_dual_clip_bounds_the_loss_of_a_bad_token_that_became_likely():
         )
 
 
+@pytest.mark.parametrize("level", ["token", "sequence", "product"])
+def test_a_ratio_beyond_all_floats_is_clipped_without_a_nan(level):
+    logps = torch.zeros(2, 1, requires_grad=True)
+    args = (torch.full((2, 1), -1000.0), torch.tensor([1.0, -1.0]), torch.ones(2, 1))
+    loss = token_mean(clipped_surrogate(logps, *args, dual_clip=10.0, level=level), args[-1])
+    loss.backward()
+    assert loss.item() == pytest.approx((10 - 1.2) / 2)
+    assert logps.grad.tolist() == [[0.0], [0.0]]
+
+
 def test_ratios_of_completions(batch):
     logps, old, _, mask = batch
     mean = importance_ratio(logps, old, mask, level="sequence")

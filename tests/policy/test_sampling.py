@@ -66,5 +66,7 @@ def test_bad_settings_and_draws_are_refused():
         DynamicSampler(max_rounds=0)
     with pytest.raises(ValueError, match="on_exhausted must be"):
         DynamicSampler(on_exhausted="stop")
+    with pytest.raises(ValueError, match="n_groups is 0"):
+        DynamicSampler().fill(source(0.5)[0], 0)
     with pytest.raises(ValueError, match="2 groups but 3 rows"):
         DynamicSampler().fill(lambda n: Draw(["a", "b"], torch.zeros(3, 4)), 2)

@@ -144,8 +144,11 @@ class DynamicSampler:
         NotEnoughGroups
             Where ``on_exhausted`` is "error" and the rounds are over.
         ValueError
-            Where a draw has another number of groups than of rows of rewards.
+            Where ``n_groups`` is below 1, or a draw has another number of groups than of rows of
+            rewards.
         """
+        if n_groups < 1:
+            raise ValueError(f"n_groups is {n_groups}, expected at least 1")
         groups: list[T] = []
         rewards: list[Tensor] = []
         n_drawn = rounds = 0
