@@ -1,0 +1,79 @@
+"""Rollouts beside Hugging Face's ``generate`` on the policy of the verifiable tasks.
+
+Ratios over 1 mean ours is faster; ours records log-probabilities and entropies besides. With an
+end token drawn by chance, both run until the last completion has ended. All use one thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from _timing import interleaved, row
+from rarefy.policy import generate, left_pad
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
+
+PROMPTS, COMPLETIONS, NEW_TOKENS, EOS = 16, 8, 24, 2
+
+
+def rows() -> list[dict[str, Any]]:
+    """Completions of equal length, and completions that end by themselves."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return [rollout_row(ends=False), rollout_row(ends=True)]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def rollout_row(*, ends: bool) -> dict[str, Any]:
+    """128 completions of up to 24 tokens."""
+    model = _policy(ends=ends)
+    g = torch.Generator().manual_seed(0)
+    lengths = torch.randint(8, 15, (PROMPTS,), generator=g).tolist()
+    prompts = [torch.randint(4, 64, (n,), generator=g).tolist() for n in lengths]
+
+    def ours() -> None:
+        generate(model, prompts, max_new_tokens=NEW_TOKENS, n_completions=COMPLETIONS, generator=g)
+
+    def theirs() -> None:
+        ids, mask = left_pad(prompts, pad_token_id=0)
+        model.generate(
+            ids,
+            attention_mask=mask.long(),
+            max_new_tokens=NEW_TOKENS,
+            num_return_sequences=COMPLETIONS,
+            do_sample=True,
+            top_k=0,
+        )
+
+    quick, slow = interleaved(ours, theirs, repeats=7, warmup=1)
+    name = "policy.rollout.ending" if ends else "policy.rollout"
+    return row(name, "transformers generate", quick, slow, goal=1.0)
+
+
+def _policy(*, ends: bool) -> LlamaForCausalLM:
+    """The 0.65 M-parameter policy's shape with random weights: every token is about as likely."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=EOS if ends else None,
+    )
+    model = LlamaForCausalLM(config).eval()
+    if ends:
+        # A fifth of the vocabulary ends a completion, so that lengths spread as on the tasks.
+        model.generation_config.eos_token_id = list(range(EOS, EOS + 12))
+    return model

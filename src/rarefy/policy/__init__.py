@@ -1,0 +1,105 @@
+"""Token policies that learn from rewards which are almost always zero.
+
+Functions of tensors, to be lifted into any trainer
+    ``advantages``   rewards to advantages: :func:`group_norm`, :func:`rloo`, :func:`batch_norm`,
+                     :func:`batch_whiten`, :func:`gae`;
+    ``losses``       :func:`clipped_surrogate`, :func:`cispo`, and how tokens are added up;
+    ``kl``           :func:`kl_estimate`: k1, k2, k3;
+    ``metrics``      pass@k, groups without a signal, clipped tokens, lengths.
+Sampling
+    ``rollout``      :func:`generate`, and :func:`score` with a gradient;
+    ``sampling``     :class:`DynamicSampler`: draw until enough groups pass a filter;
+    ``curricula``    :class:`Uniform`, :class:`Staged`, :class:`SuccessBand`.
+"""
+
+from rarefy.policy.advantages import (
+    TokenAdvantages,
+    batch_norm,
+    batch_whiten,
+    gae,
+    group_norm,
+    grouped,
+    reward_tensor,
+    rloo,
+)
+from rarefy.policy.curricula import Curriculum, Staged, SuccessBand, Uniform
+from rarefy.policy.kl import kl_estimate
+from rarefy.policy.losses import (
+    cispo,
+    clipped_surrogate,
+    constant_mean,
+    importance_ratio,
+    reinforce,
+    sequence_mean,
+    sequence_sum,
+    token_mean,
+    value_loss,
+)
+from rarefy.policy.metrics import (
+    ClipStats,
+    CompletionStats,
+    GroupOutcomes,
+    PassAtK,
+    clip_stats,
+    completion_stats,
+    group_outcomes,
+    mean_pass_at_k,
+    pass_at_k,
+)
+from rarefy.policy.rollout import Rollout, Scores, concatenate, generate, left_pad, score
+from rarefy.policy.sampling import (
+    Draw,
+    DynamicSampler,
+    Filled,
+    GroupFilter,
+    MeanBetween,
+    NotEnoughGroups,
+    has_variance,
+)
+
+__all__ = [
+    "ClipStats",
+    "CompletionStats",
+    "Curriculum",
+    "Draw",
+    "DynamicSampler",
+    "Filled",
+    "GroupFilter",
+    "GroupOutcomes",
+    "MeanBetween",
+    "NotEnoughGroups",
+    "PassAtK",
+    "Rollout",
+    "Scores",
+    "Staged",
+    "SuccessBand",
+    "TokenAdvantages",
+    "Uniform",
+    "batch_norm",
+    "batch_whiten",
+    "cispo",
+    "clip_stats",
+    "clipped_surrogate",
+    "completion_stats",
+    "concatenate",
+    "constant_mean",
+    "gae",
+    "generate",
+    "group_norm",
+    "group_outcomes",
+    "grouped",
+    "has_variance",
+    "importance_ratio",
+    "kl_estimate",
+    "left_pad",
+    "mean_pass_at_k",
+    "pass_at_k",
+    "reinforce",
+    "reward_tensor",
+    "rloo",
+    "score",
+    "sequence_mean",
+    "sequence_sum",
+    "token_mean",
+    "value_loss",
+]
