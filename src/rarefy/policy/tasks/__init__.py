@@ -29,6 +29,12 @@ from rarefy.policy.tasks._task import (
 )
 from rarefy.policy.tasks.calculator import CALCULATOR
 from rarefy.policy.tasks.countdown import COUNTDOWN
+from rarefy.policy.tasks.path import PATH
+from rarefy.policy.tasks.permute import PERMUTE
+from rarefy.policy.tasks.rewrite import REWRITE
+from rarefy.policy.tasks.sat import SAT
+from rarefy.policy.tasks.sort import SORT
+from rarefy.policy.tasks.sudoku4 import SUDOKU4
 from rarefy.policy.tasks.suite import (
     TASKS,
     as_dataset,
@@ -38,12 +44,6 @@ from rarefy.policy.tasks.suite import (
     verified,
     write_jsonl,
 )
-from rarefy.policy.tasks.path import PATH
-from rarefy.policy.tasks.permute import PERMUTE
-from rarefy.policy.tasks.rewrite import REWRITE
-from rarefy.policy.tasks.sat import SAT
-from rarefy.policy.tasks.sort import SORT
-from rarefy.policy.tasks.sudoku4 import SUDOKU4
 
 __all__ = [
     "CALCULATOR",

@@ -1,14 +1,14 @@
 """Satisfiability: bits for the variables a, b, ... that make every clause true.
 
-    kab-c,-a-bc=   ->   ?a0;?b1;c1#011
+    kabc,a-b-c,ab-c,-ab-c,a-bc,-a-b-c=   ->   ?a1;?b0;c0#100
 
 A clause is three literals, "-" before a variable that is to be false. The trace is unit propagation
 towards a solution: "?" marks a choice, other assignments are forced by a clause. Levels: 3, 5, 8,
 9, 10 variables. Difficulty: bits a guess must get right, -log2 of the share of assignments that
 solve.
 Departures: rather than at a fixed ratio, clauses are drawn, around a planted solution, until at
-most one assignment in 4, 16, 128, 200, 400 is left, the best of eight each time; a ratio of 4 leaves
-so many solutions on this few variables that one guess in thirty is right.
+most one assignment in 4, 16, 128, 200, 400 is left, the best of eight each time; a ratio of 4
+leaves so many solutions on this few variables that one guess in thirty is right.
 """
 
 from __future__ import annotations
