@@ -239,7 +239,9 @@ def _card(facts: dict[str, object], parameters: int) -> str:
     by_task = facts["by_task"]
     assert isinstance(by_task, dict)
     table = "\n".join(
-        f"| {name} | " + " | ".join(f"{f['success']:.3f} ({f['all_wrong']:.2f})" for f in figures) + " |"
+        f"| {name} | "
+        + " | ".join(f"{f['success']:.3f} ({f['all_wrong']:.2f})" for f in figures)
+        + " |"
         for name, figures in by_task.items()
     )
     return f"""---

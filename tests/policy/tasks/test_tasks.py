@@ -5,20 +5,13 @@ import random
 import re
 import statistics
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rarefy.models.characters import ALPHABET, CONTEXT
-from rarefy.policy.tasks import LEVELS, TASKS, hinted, rows, spans, split_of, task_of, without_hint
-
-# The folder of this file is no package: tests run under import-mode importlib.
-_spec = importlib.util.spec_from_file_location("reference", Path(__file__).with_name("reference.py"))
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
-REFERENCE = _module.REFERENCE
+from rarefy.policy.tasks import LEVELS, TASKS, hinted, spans, split_of, task_of, without_hint
 
 by_task = pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
 by_level = pytest.mark.parametrize("level", LEVELS)
@@ -47,19 +40,18 @@ def corruptions(answer, rng):
 
 @by_task
 @by_level
-def test_every_expert_answer_verifies_and_no_corrupted_one_does(task, level):
+def test_every_expert_answer_verifies_and_no_corrupted_one_does(task, level, reference):
     rng = random.Random(level)
-    reference = REFERENCE[task.name]
+    right = reference[task.name]
     wrong = 0
     for problem in problems(task, level, 1000):
         assert task.verify(problem.prompt, problem.completion) == 1.0
-        assert reference(problem.prompt, problem.answer)
+        assert right(problem.prompt, problem.answer)
         for broken in (problem.trace + problem.answer, f"#{problem.completion}", f"{problem.trace}#",
                        problem.completion + " ", problem.completion[:-1]):  # fmt: skip
-            right = level < 3 and task.name == "calculator" and reference(problem.prompt, broken)
-            assert right or task.verify(problem.prompt, broken) == 0.0, broken
+            assert task.verify(problem.prompt, broken) == 0.0, broken
         corrupt = rng.choice(corruptions(problem.answer, rng))
-        truth = reference(problem.prompt, corrupt)
+        truth = right(problem.prompt, corrupt)
         wrong += not truth
         assert task.verify(problem.prompt, f"{problem.trace}#{corrupt}") == float(truth), corrupt
     # What is replaced by itself, or by another right answer, is rare enough to leave a test.
@@ -131,7 +123,7 @@ def test_a_prompt_is_of_one_task_only(task):
 @by_task
 @settings(max_examples=150, deadline=None)
 @given(noise=st.binary(max_size=40) | st.text(max_size=40), data=st.data())
-def test_verifiers_have_a_verdict_on_any_text(task, noise, data):
+def test_verifiers_have_a_verdict_on_any_text(task, reference, noise, data):
     if isinstance(noise, bytes):
         noise = noise.decode(data.draw(st.sampled_from(["latin-1", "utf-8"])), errors="replace")
     problem = problems(task, data.draw(st.sampled_from(LEVELS)), 1)[0]
@@ -140,11 +132,8 @@ def test_verifiers_have_a_verdict_on_any_text(task, noise, data):
         stages = task.partial(problem.prompt, text)
         assert all(0 <= value <= 1 for value in stages.values())
         assert stages["solved"] == float(task.credit(problem.prompt, text) == 1)
-        parts = spans(text)
-        if parts is not None and len(parts.answer) < 60:
-            # The reference takes other spellings of a number, such as 07; a task never does.
-            right = parts.answer != "" and parts.answer.isascii()
-            assert stages["solved"] <= float(right and REFERENCE[task.name](problem.prompt, parts.answer))
+        if stages["solved"]:
+            assert reference[task.name](problem.prompt, spans(text).answer)
 
 
 @settings(max_examples=300, deadline=None)
@@ -195,29 +184,19 @@ def test_partial_credit_never_falls_on_the_way_to_a_right_answer(task):
     assert credits[0] == 0 and credits[-1] == 1 and credits[-2] < 1
 
 
-@pytest.mark.parametrize("name", ["permute", "sort", "sudoku4"])
-def test_each_place_put_right_raises_credit(name):
-    # Two wrong places are exchanged back, or one wrong cell set right: progress by what is right.
+@pytest.mark.parametrize("name", ["permute", "sort"])
+def test_each_place_put_right_never_lowers_credit(name):
     rng = random.Random(0)
     task = TASKS[name]
     for problem in problems(task, 4, 100):
-        blanks = [i for i, c in enumerate(problem.prompt[1:-1]) if c == "."]
-        if name == "sudoku4":
-            answer = list(problem.answer)
-            for blank in blanks:
-                answer[blank] = rng.choice("1234")
-        else:
-            answer = rng.sample(problem.answer, len(problem.answer))
-        before = task.credit(problem.prompt, "#" + "".join(answer))
+        answer = rng.sample(problem.answer, len(problem.answer))
+        credits = [task.credit(problem.prompt, "#" + "".join(answer))]
         for i, right in enumerate(problem.answer):
-            if answer[i] != right:
-                if name != "sudoku4":
-                    answer[answer.index(right, i)] = answer[i]
-                answer[i] = right
-                after = task.credit(problem.prompt, "#" + "".join(answer))
-                assert after >= before
-                before = after
-        assert before == 1
+            at = answer.index(right, i)
+            answer[i], answer[at] = answer[at], answer[i]
+            credits.append(task.credit(problem.prompt, "#" + "".join(answer)))
+        assert credits == sorted(credits)
+        assert credits[-1] == 1
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -235,10 +214,3 @@ def test_levels_hints_and_prompts_out_of_range_are_refused():
         hinted(problems(task, 1, 1)[0], 1.5)
     with pytest.raises(ValueError, match="'what is 1[+]1[?]' is not one of the task 'sort'"):
         task.verify("what is 1+1?", "#2")
-
-
-def test_rows_of_a_task_do_not_depend_on_the_others():
-    alone = rows([TASKS["path"]], per_level=5, seed=3)
-    among = rows(TASKS.values(), per_level=5, seed=3)
-    assert alone == [row for row in among if row["task"] == "path"]
-    assert {row["level"] for row in alone} == set(LEVELS)

@@ -4,6 +4,7 @@ import itertools
 import re
 
 import numpy as np
+import pytest
 
 
 def countdown(prompt, answer):
@@ -13,7 +14,7 @@ def countdown(prompt, answer):
         return False
     if not all(t.isdigit() for t in tokens[::2]) or not set(tokens[1::2]) <= set("+-*"):
         return False
-    nested = "(" * (len(tokens) // 2) + tokens[0]
+    nested = "(" * (len(tokens) // 2) + str(int(tokens[0]))
     for operator, number in zip(tokens[1::2], tokens[2::2], strict=True):
         nested += f"{operator}{int(number)})"
     used = sorted(map(int, tokens[::2])) == sorted(map(int, numbers.split(",")))
@@ -116,3 +117,9 @@ REFERENCE = {
     "sat": sat,
     "sudoku4": sudoku4,
 }
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """By task, ``(prompt, answer) -> bool``."""
+    return REFERENCE
