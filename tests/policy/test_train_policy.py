@@ -51,6 +51,8 @@ def test_learning_rate_warms_up_and_falls_to_a_tenth():
 
 
 def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_policy, "report", lambda *_, **__: [])
+    monkeypatch.setattr(train_policy, "success", lambda *_, **__: 0.0)
     train(tmp_path / "whole", steps=4, tasks=[SORT], target_success=1.0)
     rate = learning_rate
 
@@ -81,7 +83,7 @@ def test_training_stops_at_the_target_and_its_model_opens(small, tmp_path, monke
     assert [set(level) for level in facts["by_task"]["sort"]] == [
         {"success", "credit", "all_wrong"}
     ] * 5
-    assert "| sort | 0.000 (1.00) |" in (tmp_path / "model" / "README.md").read_text()
+    assert "| sort | 0.000 (1.00) | 0.000" in (tmp_path / "model" / "README.md").read_text()
     model, tokenizer = open_model(tmp_path / "model")
     assert tokenizer.padding_side == "left" and tokenizer.pad_token != tokenizer.eos_token
     assert model.num_parameters() == 648_064

@@ -1,4 +1,4 @@
-"""A reward that raises, hangs, dies or gives no number scores 0, is counted, and the run goes on."""
+"""A reward that raises, hangs, dies or gives no number scores 0, and the run goes on."""
 
 import math
 import multiprocessing

@@ -240,9 +240,9 @@ def _card(facts: dict[str, object], parameters: int) -> str:
     assert isinstance(by_task, dict)
     table = "\n".join(
         f"| {name} | "
-        + " | ".join(f"{f['success']:.3f} ({f['all_wrong']:.2f})" for f in figures)
+        + " | ".join(f"{f['success']:.3f} ({f['all_wrong']:.2f})" for f in levels)
         + " |"
-        for name, figures in by_task.items()
+        for name, levels in by_task.items()
     )
     return f"""---
 license: apache-2.0

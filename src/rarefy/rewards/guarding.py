@@ -81,11 +81,11 @@ class Guarded:
         RuntimeWarning
             Once for a batch in which rows failed.
         """
-        per_row = {"prompts": prompts, "completions": completions, "completion_ids": completion_ids}
-        per_row |= columns
+        given: dict[str, Any] = {"prompts": prompts, "completions": completions}
+        given |= {"completion_ids": completion_ids} | columns
         per_row = {
             name: values
-            for name, values in per_row.items()
+            for name, values in given.items()
             if isinstance(values, (list, tuple)) and len(values) == len(prompts)
         }
         scores: list[float | None] = []

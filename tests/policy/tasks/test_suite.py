@@ -66,6 +66,5 @@ def test_rewards_take_chats_and_bytes():
 
 def test_a_mixture_weighs_verdict_and_partial_credit():
     mixed = WeightedSum([verified, credited], weights=[1.0, 0.3])
-    assert mixed(["n3,5,2>16="] * 3 + ["?"], ["#3+5*2", "#", "#5", ][:3] + [""]) == [
-        pytest.approx(1.3), 0.0, pytest.approx(0.1), None,
-    ]  # fmt: skip
+    values = mixed(["n3,5,2>16="] * 3 + ["?"], ["#3+5*2", "#", "#5", ""])
+    assert values == [pytest.approx(1.3), 0.0, pytest.approx(0.1), None]

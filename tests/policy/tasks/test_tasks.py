@@ -47,8 +47,9 @@ def test_every_expert_answer_verifies_and_no_corrupted_one_does(task, level, ref
     for problem in problems(task, level, 1000):
         assert task.verify(problem.prompt, problem.completion) == 1.0
         assert right(problem.prompt, problem.answer)
-        for broken in (problem.trace + problem.answer, f"#{problem.completion}", f"{problem.trace}#",
-                       problem.completion + " ", problem.completion[:-1]):  # fmt: skip
+        whole = problem.completion
+        for broken in (whole.replace("#", ""), f"#{whole}", f"{problem.trace}#", whole + " ",
+                       whole[:-1]):  # fmt: skip
             assert task.verify(problem.prompt, broken) == 0.0, broken
         corrupt = rng.choice(corruptions(problem.answer, rng))
         truth = right(problem.prompt, corrupt)

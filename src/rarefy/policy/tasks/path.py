@@ -46,7 +46,8 @@ def _draw(level: int, rng: random.Random) -> Draft:
 
 def _graph(edges: list[str]) -> Graph:
     graph: Graph = {}
-    for a, b in edges:
+    for edge in edges:
+        a, b = edge[0], edge[1]
         graph.setdefault(a, []).append(b)
         graph.setdefault(b, []).append(a)
     return graph

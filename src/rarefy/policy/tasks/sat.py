@@ -40,6 +40,7 @@ def _assignments(variables: int, literal: Literal) -> int:
     return sum(1 << a for a in members)
 
 
+@cache
 def _satisfying(variables: int, clause: Clause) -> int:
     solutions = 0
     for literal in clause:
