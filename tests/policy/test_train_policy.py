@@ -26,6 +26,7 @@ def test_batches_are_expert_completions_a_quarter_with_hints():
     tasks = [TASKS["countdown"], SORT]
     examples = [example for step in range(10) for example in examples_at(step, tasks, seed=0)]
     assert examples[:64] == examples_at(0, tasks, seed=0) != examples_at(0, tasks, seed=1)
+    assert examples[:64] != examples[64:128]
     assert {task_of(prompt).name for prompt, _ in examples} == {"countdown", "sort"}
     assert all(task_of(prompt).verify(prompt, completion) for prompt, completion in examples)
     hints = sum("~" in prompt for prompt, _ in examples) / len(examples)
