@@ -137,7 +137,7 @@ def test_verifiers_have_a_verdict_on_any_text(task, reference, noise, data):
             assert reference[task.name](problem.prompt, spans(text).answer)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_verifiers_have_a_verdict_on_any_prompt_of_their_form(data):
     task = TASKS[data.draw(st.sampled_from(sorted(TASKS)))]
