@@ -4,6 +4,7 @@
 ``evaluate``    loss, perplexity, bits per byte on token windows;
 ``recommenders``  :class:`MF`, :class:`LightGCN`, :class:`NeuMF`, :class:`MultVAE`;
 ``item_knn``    :class:`ItemKNN`: neighbourhoods, without training;
+``characters``  :func:`character_tokenizer`, :func:`character_model`: policies letter by letter;
 ``hashed``      :class:`QREmbedding`: large tables out of small ones;
 ``ranking``     recall and NDCG over all items;
 ``shipped/``    the models in the package, each with its model card;
@@ -11,6 +12,7 @@
 ``train_ioi``   how the IOI model was.
 """
 
+from rarefy.models.characters import character_model, character_tokenizer
 from rarefy.models.evaluate import bits_per_byte, perplexity, token_losses
 from rarefy.models.hashed import QREmbedding, hash_tables_
 from rarefy.models.item_knn import ItemKNN
@@ -36,6 +38,8 @@ __all__ = [
     "QREmbedding",
     "Recommender",
     "bits_per_byte",
+    "character_model",
+    "character_tokenizer",
     "decoder_layers",
     "evaluate_ranking",
     "example_inputs",

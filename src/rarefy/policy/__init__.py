@@ -10,6 +10,11 @@ Sampling
     ``rollout``      :func:`generate`, and :func:`score` with a gradient;
     ``sampling``     :class:`DynamicSampler`: draw until enough groups pass a filter;
     ``curricula``    :class:`Uniform`, :class:`Staged`, :class:`SuccessBand`.
+Tasks and policies
+    ``tasks/``       problems at five levels with verifiers, partial credit and expert traces;
+    ``diffusion``    masked diffusion over a canvas: the loss, and the sampler that fills it;
+    ``train_policy``, ``train_diffusion_policy``
+                     how character-level policies are warmed up.
 """
 
 from rarefy.policy.advantages import (

@@ -1,0 +1,293 @@
+"""Warm up the masked-diffusion policy: experts' completions on a canvas, masked at random.
+
+    python -m rarefy.policy.train_diffusion_policy --out runs/diffusion --steps 20000
+
+The same network, tokenizer, problems and learning rate as the character policy's
+(:mod:`rarefy.policy.train_policy`), with the loss of :mod:`rarefy.policy.diffusion`. In three rows
+of ten only the answer is ever masked: a policy that is shown a trace must have learnt to draw the
+answer from it, or inpainting could not guide it. The tasks are those whose answer is the trace's
+last state.
+
+Training stops as the character policy's does. The model card gives success without help and with
+the expert's trace revealed, which is what inpainting-guided exploration lives on.
+
+Departures from IGPO's models (8 B parameters): everything about size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from rarefy.models._checkpoint import load_checkpoint, save_checkpoint
+from rarefy.models.characters import character_model, character_tokenizer
+from rarefy.policy.diffusion import denoise, diffusion_loss
+from rarefy.policy.tasks import PERMUTE, TASKS, Problem, Task
+from rarefy.policy.train_policy import PEAK_RATE, examples_at, learning_rate
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+CANVAS = 64
+"""Tokens; the longest completion of permute's level 4 has 53, and its end."""
+BLOCK = 8
+SAMPLER_STEPS = 32
+ANSWER_ONLY_SHARE = 0.3
+EVALUATE_EVERY = 200
+EVALUATION_PROMPTS = 128
+CHECKED_LEVELS = (1, 2, 3, 4)
+"""Completions of level 5 are longer than the canvas."""
+
+_log = logging.getLogger("rarefy.policy.train_diffusion_policy")
+
+
+def canvases(tokenizer: PreTrainedTokenizerFast, completions: Sequence[str]) -> Tensor:
+    """Completions filled up with end tokens, int64 of shape (rows, CANVAS).
+
+    Raises
+    ------
+    ValueError
+        If a completion and one end token do not fit.
+    """
+    canvas = torch.full((len(completions), CANVAS), tokenizer.eos_token_id)
+    for row, completion in enumerate(completions):
+        ids = tokenizer(completion, add_special_tokens=False)["input_ids"]
+        if len(ids) >= CANVAS:
+            raise ValueError(
+                f"completion {completion!r} has {len(ids)} tokens; at most {CANVAS - 1} fit"
+            )
+        canvas[row, : len(ids)] = torch.tensor(ids)
+    return canvas
+
+
+def revealed(tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem]) -> Tensor:
+    """The experts' traces on canvases whose other places, the answers', are masked."""
+    canvas = canvases(tokenizer, [problem.trace for problem in problems])
+    behind = torch.arange(CANVAS) >= torch.tensor([[len(p.trace)] for p in problems])
+    return canvas.masked_fill(behind, tokenizer.mask_token_id)
+
+
+def loss_at(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    step: int,
+    tasks: Sequence[Task],
+    *,
+    seed: int,
+) -> Tensor:
+    """The loss of one step: a function of weights and step alone."""
+    examples = examples_at(step, tasks, seed=seed)
+    generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + step)
+    batch = tokenizer([prompt for prompt, _ in examples], padding=True, return_tensors="pt")
+    canvas = canvases(tokenizer, [completion for _, completion in examples])
+    answers = torch.tensor([[completion.index("#")] for _, completion in examples])
+    everything = torch.rand(len(canvas), 1, generator=generator) >= ANSWER_ONLY_SHARE
+    maskable = everything | (torch.arange(CANVAS) >= answers)
+    device = model.device
+    return diffusion_loss(
+        model,
+        batch["input_ids"].to(device),
+        batch["attention_mask"].to(device),
+        canvas.to(device),
+        mask_token_id=tokenizer.mask_token_id,
+        generator=generator,
+        maskable=maskable.to(device),
+    )
+
+
+def success(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    tasks: Sequence[Task],
+    *,
+    level: int,
+    seed: int,
+    reveal: bool = False,
+) -> float:
+    """Mean success over tasks of canvases filled at temperature 1, with the trace given or not."""
+    rng = random.Random(f"{seed} evaluation {level}")
+    asked = [
+        (task, task.sample(level, rng, split="eval"))
+        for task in tasks
+        for _ in range(max(1, EVALUATION_PROMPTS // len(tasks)))
+    ]
+    problems = [problem for _, problem in asked]
+    batch = tokenizer([p.prompt for p in problems], padding=True, return_tensors="pt")
+    canvas = denoise(
+        model,
+        batch["input_ids"].to(model.device),
+        batch["attention_mask"].to(model.device),
+        length=CANVAS,
+        steps=SAMPLER_STEPS,
+        block_length=BLOCK,
+        mask_token_id=tokenizer.mask_token_id,
+        generator=torch.Generator().manual_seed(seed),
+        fixed=revealed(tokenizer, problems).to(model.device) if reveal else None,
+    )
+    completions = tokenizer.batch_decode(_until_end(canvas, tokenizer), skip_special_tokens=True)
+    solved = [
+        task.verify(problem.prompt, completion)
+        for (task, problem), completion in zip(asked, completions, strict=True)
+    ]
+    return sum(solved) / len(solved)
+
+
+def _until_end(canvas: Tensor, tokenizer: PreTrainedTokenizerFast) -> Tensor:
+    """End tokens from the first one on, so that nothing behind it is read."""
+    ended = (canvas == tokenizer.eos_token_id).cumsum(1) > 0
+    return canvas.masked_fill(ended, tokenizer.eos_token_id)
+
+
+def train(
+    out: Path,
+    *,
+    steps: int,
+    tasks: Sequence[Task] = (PERMUTE,),
+    target_level: int = 4,
+    target_success: float = 0.03,
+    seed: int = 0,
+    device: str = "cpu",
+) -> None:
+    """Train, checkpoint and finish the policy in ``out``; goes on from a checkpoint found there.
+
+    Parameters
+    ----------
+    out : Path
+    steps : int
+        Optimizer steps at most.
+    tasks : sequence of Task
+        Whose completions up to level 4 fit the canvas; permute by default.
+    target_level : int, default 4
+    target_success : float, default 0.03
+        Training stops when success without help is above this at ``target_level``.
+    seed : int, default 0
+    device : str, default "cpu"
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = character_tokenizer()
+    model = character_model(tokenizer, seed=seed).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)
+    step, seconds = load_checkpoint(out / "checkpoint.pt", model, optimizer)
+    reached = 0.0
+    while True:
+        if step % EVALUATE_EVERY == 0 and step > 0:
+            save_checkpoint(out / "checkpoint.pt", model, optimizer, step, seconds)
+            reached = success(model, tokenizer, tasks, level=target_level, seed=seed)
+            _log.info("step %d success at level %d %.3f", step, target_level, reached)
+        if step >= steps or reached > target_success:
+            break
+        began = time.perf_counter()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps)
+        loss = loss_at(model, tokenizer, step, tasks, seed=seed)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds += time.perf_counter() - began
+        step += 1
+        if step % 10 == 0:
+            _log.info("step %d loss %.4f seconds %.0f", step, loss.item(), seconds)
+    model.save_pretrained(out / "model")
+    tokenizer.save_pretrained(out / "model")
+
+    def by_level(*, reveal: bool) -> list[float]:
+        return [
+            success(model, tokenizer, tasks, level=level, seed=seed, reveal=reveal)
+            for level in CHECKED_LEVELS
+        ]
+
+    facts = {
+        "steps": step,
+        "seed": seed,
+        "tasks": [task.name for task in tasks],
+        "target_level": target_level,
+        "target_success": target_success,
+        "success": by_level(reveal=False),
+        "success_revealed": by_level(reveal=True),
+        "training_seconds": round(seconds),
+        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, {device}",
+        "torch": torch.__version__,
+    }
+    (out / "model" / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+    (out / "model" / "README.md").write_text(_card(facts, model.num_parameters()))
+    _log.info("%s", facts)
+
+
+def _card(facts: dict[str, object], parameters: int) -> str:
+    tasks = facts["tasks"]
+    assert isinstance(tasks, list)
+    figures = {name: facts[name] for name in ("success", "success_revealed")}
+    rows = {
+        name: " | ".join(f"{value:.3f}" for value in values)
+        for name, values in figures.items()
+        if isinstance(values, list)
+    }
+    return f"""---
+license: apache-2.0
+library_name: transformers
+---
+# rarefy masked-diffusion policy
+
+A masked-diffusion language model, {parameters:,} parameters, one token a character, canvas of
+{CANVAS}. The weights are a Llama's, and every position must see every other: use them through
+`rarefy.policy.diffusion`, for `generate` would be causal.
+
+| sampled success at level | {" | ".join(map(str, CHECKED_LEVELS))} |
+|{"---|" * (1 + len(CHECKED_LEVELS))}
+| without help | {rows["success"]} |
+| with the expert's trace revealed | {rows["success_revealed"]} |
+
+| | |
+|---|---|
+| data | expert completions of `rarefy.policy.tasks`: {", ".join(tasks)} |
+| steps | {facts["steps"]}, seed {facts["seed"]}; stopped at success above \
+{facts["target_success"]} at level {facts["target_level"]} |
+| sampler | {SAMPLER_STEPS} steps, blocks of {BLOCK}, temperature 1 |
+| hardware | {facts["hardware"]} |
+| training time | {facts["training_seconds"]:,} s |
+
+Trained by `python -m rarefy.policy.train_diffusion_policy`.
+"""
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--steps", type=int, default=20_000, help="optimizer steps at most")
+    parser.add_argument("--tasks", default=PERMUTE.name, help="names, commas between")
+    parser.add_argument("--target-level", type=int, default=4, choices=CHECKED_LEVELS)
+    parser.add_argument("--target-success", type=float, default=0.03)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    names = args.tasks.split(",")
+    unknown = sorted(set(names) - set(TASKS))
+    if unknown:
+        parser.error(f"--tasks has {', '.join(unknown)}; the tasks are {', '.join(TASKS)}")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(args.threads)
+    train(
+        args.out,
+        steps=args.steps,
+        tasks=[TASKS[name] for name in names],
+        target_level=args.target_level,
+        target_success=args.target_success,
+        seed=args.seed,
+        device=args.device,
+    )
+
+
+if __name__ == "__main__":
+    _main()
