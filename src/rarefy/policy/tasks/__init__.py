@@ -1,0 +1,1 @@
+"""Verifiable tasks: generators, solvers and verifiers at five levels of difficulty."""
