@@ -51,9 +51,9 @@ def cells(text: str) -> list[Cell]:
 
 
 def grid(text: str, rows: int, cols: int) -> list[list[str]]:
-    """Read a grid: a line a row, symbols apart or, where each is one character, together.
+    r"""Read a grid: a line a row, symbols apart or, where each is one character, together.
 
-    >>> grid("1 2\\n34", 2, 2)
+    >>> grid("1 2\n34", 2, 2)
     [['1', '2'], ['3', '4']]
     """
     lines = [tokens(line) for line in text.splitlines() if line.strip()]

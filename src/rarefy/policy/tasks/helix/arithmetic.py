@@ -31,22 +31,22 @@ class TwentyFour(Task):
         "once. Answer with the expression."
     )
 
-    def generate(self, level: int, rng: Random) -> State | None:
+    def _generate(self, level: int, rng: Random) -> State | None:
         if level < 4:
             values = [rng.randint(1, (9, 13, 20)[level - 1]) for _ in range(4)]
         else:
             values = rng.sample(range(1, 21) if level == 4 else range(3, 26), 4)
         return {"values": values} if _combine(values)[0] is not None else None
 
-    def search(self, state: State) -> Solution:
+    def _search(self, state: State) -> Solution:
         expression, tried, anchors = _combine(state["values"])
         return Solution(str(expression), tried, tuple(anchors))
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         value, used = evaluate(answer)
         return value == 24 and sorted(used) == sorted(state["values"])
 
-    def scene(self, state: State) -> Board:
+    def _scene(self, state: State) -> Board:
         return Board((tuple(map(str, state["values"])),))
 
 
@@ -117,7 +117,7 @@ def evaluate(text: str) -> tuple[Fraction, list[int]]:
     used = []
     after_value = False
     for symbol in [*symbols, ""]:
-        if symbol.isdigit():
+        if symbol.isascii() and symbol.isdigit():
             if after_value or len(symbol) > 9:
                 raise Unreadable(text)
             used.append(int(symbol))
@@ -150,7 +150,9 @@ def _apply(sign: str, values: list[Fraction], text: str) -> None:
     b, a = values.pop(), values.pop()
     if sign == "/" and not b:
         raise Unreadable(text)
-    values.append(a + b if sign == "+" else a - b if sign == "-" else a * b if sign == "*" else a / b)
+    values.append(
+        a + b if sign == "+" else a - b if sign == "-" else a * b if sign == "*" else a / b
+    )
 
 
 class CryptoMath(ModelTask):
@@ -164,7 +166,7 @@ class CryptoMath(ModelTask):
         "letter, separated by spaces."
     )
 
-    def generate(self, level: int, rng: Random) -> State | None:
+    def _generate(self, level: int, rng: Random) -> State | None:
         first, second = ((1, 2), (2, 2), (3, 3), (4, 3), (5, 4))[level - 1]
         a = rng.randrange(10 ** (first - 1), 10**first)
         b = rng.randrange(10 ** (second - 1), 10**second)
@@ -172,7 +174,7 @@ class CryptoMath(ModelTask):
         words = ["".join(letters[int(digit)] for digit in str(n)) for n in (a, b, a + b)]
         return {"words": words} if a and len(set("".join(words))) > 2 else None
 
-    def model(self, state: State) -> Model:
+    def _model(self, state: State) -> Model:
         words = state["words"]
         letters = sorted(set("".join(words)))
         width = len(words[2])
@@ -185,23 +187,22 @@ class CryptoMath(ModelTask):
         for column in range(width):
             # The letters of a column, none where a word is shorter; carry in, carry out.
             symbols = [word[-1 - column] if column < len(word) else "" for word in words]
-            scope: list[int] = []
-            for symbol in symbols:
-                if symbol and letters.index(symbol) not in scope:
-                    scope.append(letters.index(symbol))
+            distinct = list(dict.fromkeys(symbol for symbol in symbols if symbol))
+            scope = [letters.index(symbol) for symbol in distinct]
+            pattern = tuple(distinct.index(symbol) if symbol else None for symbol in symbols)
             carries = (len(letters) + column, len(letters) + column + 1)
-            model.add((*scope, *carries), _column(tuple(symbols)))
+            model.add((*scope, *carries), _column(pattern))
         return model
 
-    def variable(self, state: State, index: int) -> str:
+    def _variable(self, state: State, index: int) -> str:
         letters = sorted(set("".join(state["words"])))
         return letters[index] if index < len(letters) else f"carry {index - len(letters)}"
 
-    def write(self, state: State, values: list[int]) -> str:
+    def _write(self, state: State, values: list[int]) -> str:
         letters = sorted(set("".join(state["words"])))
         return " ".join(f"{x}={v}" for x, v in zip(letters, values, strict=False))
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         words = state["words"]
         found = re.findall(r"([A-Z])\s*=\s*([0-9])(?![0-9])", answer)
         if re.sub(r"[A-Z]\s*=\s*[0-9](?![0-9])", "", answer).strip(" \t\r\n,;"):
@@ -214,7 +215,7 @@ class CryptoMath(ModelTask):
         a, b, total = (int("".join(digits[letter] for letter in word)) for word in words)
         return a + b == total
 
-    def scene(self, state: State) -> Board:
+    def _scene(self, state: State) -> Board:
         words = state["words"]
         width = len(words[2]) + 1
         table = [" " * (width - len(word)) + word for word in words]
@@ -225,13 +226,12 @@ class CryptoMath(ModelTask):
 
 
 @cache
-def _column(symbols: tuple[str, ...]) -> Relation:
+def _column(pattern: tuple[int | None, ...]) -> Relation:
     """Digits of a column's distinct letters, carry in and carry out; a missing letter is 0."""
-    distinct = list(dict.fromkeys(symbol for symbol in symbols if symbol))
+    distinct = 1 + max(place for place in pattern if place is not None)
     rows: list[Row] = []
-    for digits in product(range(10), repeat=len(distinct)):
-        value = dict(zip(distinct, digits, strict=True))
-        a, b, total = (value.get(symbol, 0) for symbol in symbols)
+    for digits in product(range(10), repeat=distinct):
+        a, b, total = (0 if place is None else digits[place] for place in pattern)
         for carry in (0, 1):
             over, rest = divmod(a + b + carry, 10)
             if rest == total:

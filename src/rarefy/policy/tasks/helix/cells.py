@@ -1,7 +1,7 @@
 """Puzzles as constraint models: what every puzzle with values in cells shares.
 
-A puzzle writes its rules twice, by different means: :meth:`ModelTask.model` for the solver and
-:meth:`Task.check` for the verifier. Tests hold the two together.
+A puzzle writes its rules twice, by different means: :meth:`ModelTask._model` for the solver and
+:meth:`Task._check` for the verifier. Tests hold the two together.
 
 Source: own. Departures: none.
 """
@@ -23,28 +23,28 @@ class ModelTask(Task):
     """A task whose solver is the search of a constraint model."""
 
     @abstractmethod
-    def model(self, state: State) -> Model:
+    def _model(self, state: State) -> Model:
         """Model a state."""
 
     @abstractmethod
-    def write(self, state: State, values: list[int]) -> str:
+    def _write(self, state: State, values: list[int]) -> str:
         """Write an assignment of the model as an answer."""
 
-    def variable(self, state: State, index: int) -> str:
+    def _variable(self, state: State, index: int) -> str:
         """Name a variable in a trace: the cell of a square board, row by row."""
         row, col = divmod(index, state["size"])
         return f"({row + 1},{col + 1})"
 
     def answers(self, state: State) -> Iterator[str]:
         """Yield the answer of every assignment that satisfies the model."""
-        for values in solutions(self.model(state), Log()):
-            yield self.write(state, values)
+        for values in solutions(self._model(state), Log()):
+            yield self._write(state, values)
 
-    def search(self, state: State) -> Solution:
+    def _search(self, state: State) -> Solution:
         """Find the first assignment."""
         log = Log()
         try:
-            values = next(solutions(self.model(state), log), None)
+            values = next(solutions(self._model(state), log), None)
         except TooLong:
             values = None
         if values is None:
@@ -53,8 +53,13 @@ class ModelTask(Task):
         anchors = []
         for event, index, value in log.events:
             kind, verb = verbs[event]
-            anchors.append(Anchor(kind, f"{verb}{self.variable(state, index)} = {value}"))  # type: ignore[arg-type]
-        return Solution(self.write(state, values), log.revisions, tuple(anchors))
+            anchors.append(Anchor(kind, f"{verb}{self._variable(state, index)} = {value}"))  # type: ignore[arg-type]
+        return Solution(self._write(state, values), log.revisions, tuple(anchors))
+
+
+def squares(size: int) -> list[Cell]:
+    """Cells of a square board, row by row."""
+    return [(r, c) for r in range(size) for c in range(size)]
 
 
 def lines(size: int) -> list[tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""Finite-domain search: the one solver behind every puzzle that asks for values in cells.
+r"""Finite-domain search: the one solver behind every puzzle that asks for values in cells.
 
 A variable's domain is a bit mask of small whole numbers. A constraint is a tuple of variables and a
 relation, of which there are two kinds:
@@ -6,8 +6,8 @@ relation, of which there are two kinds:
 * :class:`Relation` lists the allowed rows of values and keeps, for each position and value, the
   set of rows that hold it as one long integer. Revision is
 
-  .. math:: R' = R \\cap \\bigcap_p \\bigcup_{v \\in D_p} S_{p,v}, \\qquad
-            D_p' = \\{v \\in D_p : R' \\cap S_{p,v} \\ne \\emptyset\\}
+  .. math:: R' = R \cap \bigcap_p \bigcup_{v \in D_p} S_{p,v}, \qquad
+            D_p' = \{v \in D_p : R' \cap S_{p,v} \ne \emptyset\}
 
   which is arc consistency exactly, a few machine words at a time.
 * :class:`Different` forbids equal values; where there are as many values as variables it also

@@ -7,14 +7,14 @@ skip order 6, of which there is none (Tarry 1901), and end at 8.
 from __future__ import annotations
 
 from functools import cache
-from itertools import permutations, product
+from itertools import groupby, permutations, product
 from random import Random
 
 from rarefy.policy.tasks.helix.answers import Unreadable, grid
 from rarefy.policy.tasks.helix.cells import ModelTask, lines
-from rarefy.policy.tasks.helix.csp import Different, Model, Relation, mask
+from rarefy.policy.tasks.helix.csp import Different, Log, Model, Relation, mask, solutions
 from rarefy.policy.tasks.helix.latin import Square, keep
-from rarefy.policy.tasks.helix.scenes import Board
+from rarefy.policy.tasks.helix.scenes import Board, characters
 from rarefy.policy.tasks.helix.task import State
 
 
@@ -24,22 +24,25 @@ class Eulero(ModelTask):
     name = "eulero"
     category = "puzzles"
     rules = (
-        "Fill the n by n grid with a letter (the first n) and a digit (1 to n) in each cell so that "
-        "no row or column repeats a letter or a digit, and no pair of letter and digit occurs "
+        "Fill the n by n grid with a letter (the first n) and a digit (1 to n) in each cell so "
+        "that no row or column repeats a letter or a digit, and no pair of letter and digit occurs "
         "twice. Answer with the full grid, a line a row, pairs such as B3 separated by spaces."
     )
     _ORDERS = (3, 4, 5, 7, 8)
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         size = self._ORDERS[level - 1]
         rows, cols, letters, digits = (rng.sample(range(size), size) for _ in range(4))
         square = [
-            [size * letters[_sum(size, r, c)] + digits[_sum(size, r, _twice(size, c))] + 1 for c in cols]
+            [
+                size * letters[_sum(size, r, c)] + digits[_sum(size, r, _twice(size, c))] + 1
+                for c in cols
+            ]
             for r in rows
         ]
         return {"size": size, "givens": keep(square, size * size * 2 // 5, rng)}
 
-    def model(self, state: State) -> Model:
+    def _model(self, state: State) -> Model:
         size = state["size"]
         n = size * size
         letter_ = digit = mask(range(size))
@@ -54,17 +57,17 @@ class Eulero(ModelTask):
             model.add((cell, n + cell, 2 * n + cell), _pairing(size))
         return model
 
-    def variable(self, state: State, index: int) -> str:
+    def _variable(self, state: State, index: int) -> str:
         size = state["size"]
         kind, cell = divmod(index, size * size)
         return f"{('letter', 'digit', 'pair')[kind]} of ({cell // size + 1},{cell % size + 1})"
 
-    def write(self, state: State, values: list[int]) -> str:
+    def _write(self, state: State, values: list[int]) -> str:
         size = state["size"]
         pairs = [_pair(size, v + 1) for v in values[2 * size * size :]]
         return "\n".join(" ".join(pairs[i : i + size]) for i in range(0, size * size, size))
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         size = state["size"]
         square = grid(answer, size, size)
         names = [_pair(size, v + 1) for v in range(size * size)]
@@ -81,7 +84,7 @@ class Eulero(ModelTask):
             for name, given in zip(row, givens, strict=True)
         )
 
-    def scene(self, state: State) -> Board:
+    def _scene(self, state: State) -> Board:
         size = state["size"]
         return Board(
             tuple(tuple(_pair(size, v) if v else "." for v in row) for row in state["givens"])
@@ -120,23 +123,28 @@ class Kakuro(ModelTask):
         "digit. Answer with the whole grid, a line a row, symbols separated by spaces, # for every "
         "cell that is not to be filled."
     )
-    _LONGEST = 5
 
-    def generate(self, level: int, rng: Random) -> State | None:
+    def _generate(self, level: int, rng: Random) -> State | None:
         size = level + 1
-        blocked = set(rng.sample(range(size * size), (0, 0, 2, 4, 7)[level - 1]))
+        # A few cells are blocked at random, others as the lengths of runs then ask for.
+        board_ = Model([0b11] * size * size)
+        for line in lines(size):
+            board_.add(line, _crossing(size))
+        for cell in rng.sample(range(size * size), max(0, level - 2)):
+            board_.domains[cell] = 0b10
+        blocked = next(solutions(board_, Log()), None)
+        if blocked is None or all(blocked):
+            return None
         plan = [[0] * (size + 1)] + [
-            [0] + [int(r * size + c not in blocked) for c in range(size)] for r in range(size)
+            [0] + [1 - blocked[r * size + c] for c in range(size)] for r in range(size)
         ]
         found = runs(plan)
-        if any(not 2 <= len(run) <= self._LONGEST for run in found):
-            return None
         # Shifted rows of a permuted cyclic square repeat no digit in any run.
         digits, rows, cols = (rng.sample(range(9), 9) for _ in range(3))
         sums = [sum(digits[(rows[r] + cols[c]) % 9] + 1 for r, c in run) for run in found]
         return {"size": size + 1, "plan": plan, "sums": sums}
 
-    def model(self, state: State) -> Model:
+    def _model(self, state: State) -> Model:
         size = state["size"]
         white = [v for row in state["plan"] for v in row]
         model = Model([mask(range(1, 10)) if v else 1 for v in white])
@@ -144,12 +152,12 @@ class Kakuro(ModelTask):
             model.add((r * size + c for r, c in run), _sums(len(run), total))
         return model
 
-    def write(self, state: State, values: list[int]) -> str:
+    def _write(self, state: State, values: list[int]) -> str:
         size = state["size"]
         symbols = [str(v) if v else "#" for v in values]
         return "\n".join(" ".join(symbols[i : i + size]) for i in range(0, len(symbols), size))
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         size = state["size"]
         square = grid(answer, size, size)
         for symbol, white in zip(sum(square, []), sum(state["plan"], []), strict=True):
@@ -160,7 +168,7 @@ class Kakuro(ModelTask):
             sum(run) for run in filled
         ]
 
-    def scene(self, state: State) -> Board:
+    def _scene(self, state: State) -> Board:
         plan = state["plan"]
         cells = [["." if white else "#" for white in row] for row in plan]
         for run, total in zip(runs(plan), state["sums"], strict=True):
@@ -168,7 +176,17 @@ class Kakuro(ModelTask):
             r, c = (r - 1, c) if down else (r, c - 1)
             above, beside = ("-", "-") if cells[r][c] == "#" else cells[r][c].split("\\")
             cells[r][c] = f"{total}\\{beside}" if down else f"{above}\\{total}"
-        return Board(tuple(map(tuple, cells)))
+        return Board(characters(cells))
+
+
+@cache
+def _crossing(size: int) -> Relation:
+    """Lines of white (0) and blocked (1) cells whose white runs have two to five cells."""
+    return Relation(
+        row
+        for row in product((0, 1), repeat=size)
+        if all(v or 2 <= len(list(run)) <= 5 for v, run in groupby(row))
+    )
 
 
 def runs(plan: Square) -> list[list[tuple[int, int]]]:

@@ -16,8 +16,8 @@ from random import Random
 from typing import Any
 
 from rarefy.policy.tasks.helix.answers import Cell, Unreadable, tokens
-from rarefy.policy.tasks.helix.cells import inside, neighbours
-from rarefy.policy.tasks.helix.scenes import Board
+from rarefy.policy.tasks.helix.cells import inside, neighbours, squares
+from rarefy.policy.tasks.helix.scenes import Board, characters
 from rarefy.policy.tasks.helix.search import best_first
 from rarefy.policy.tasks.helix.task import Solution, State, Task
 
@@ -34,46 +34,46 @@ class GameTask(Task):
     weight = 1
 
     @abstractmethod
-    def start(self, state: State) -> Any:
+    def _start(self, state: State) -> Any:
         """Position at the start, hashable."""
 
     @abstractmethod
-    def play(self, state: State, position: Any, move: str) -> Any | None:
+    def _play(self, state: State, position: Any, move: str) -> Any | None:
         """Position after a move, None if it is illegal."""
 
     @abstractmethod
-    def won(self, state: State, position: Any) -> bool:
+    def _won(self, state: State, position: Any) -> bool:
         """Whether the game is over and won."""
 
-    def estimate(self, state: State, position: Any) -> int:  # noqa: ARG002
+    def _estimate(self, state: State, position: Any) -> int:  # noqa: ARG002
         """Estimate of the moves that are left."""
         return 0
 
-    def search(self, state: State) -> Solution:
+    def _search(self, state: State) -> Solution:
         def moves(position: Hashable) -> Iterable[tuple[str, Hashable, int]]:
             for move in self.moves:
-                there = self.play(state, position, move)
+                there = self._play(state, position, move)
                 if there is not None:
                     yield move, there, 1
 
         path, expanded, anchors = best_first(
-            self.start(state),
+            self._start(state),
             moves,
-            lambda position: self.won(state, position),
-            heuristic=lambda position: self.estimate(state, position),
+            lambda position: self._won(state, position),
+            heuristic=lambda position: self._estimate(state, position),
             weight=self.weight,
         )
         return Solution(" ".join(path), expanded, anchors)
 
-    def check(self, state: State, answer: str) -> bool:
-        position = self.start(state)
-        for move in self.read(answer):
-            position = self.play(state, position, move)
+    def _check(self, state: State, answer: str) -> bool:
+        position = self._start(state)
+        for move in self._read(answer):
+            position = self._play(state, position, move)
             if position is None:
                 return False
-        return self.won(state, position)
+        return self._won(state, position)
 
-    def read(self, answer: str) -> list[str]:
+    def _read(self, answer: str) -> list[str]:
         """Moves of an answer; directions may stand together."""
         moves = list("".join(tokens(answer)).upper())
         if not set(moves) <= set(self.moves):
@@ -94,27 +94,27 @@ class Hanoi(GameTask):
     # Disks, and fewest and most moves.
     _SIZES = ((3, 1, 2), (3, 3, 3), (3, 4, 5), (3, 6, 7), (4, 8, 15))
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         disks, fewest, most = self._SIZES[level - 1]
         found = [pegs for pegs, moves in _distances(disks).items() if fewest <= moves <= most]
         return {"disks": disks, "pegs": list(rng.choice(found))}
 
-    def start(self, state: State) -> tuple[int, ...]:
+    def _start(self, state: State) -> tuple[int, ...]:
         return tuple(state["pegs"])
 
-    def play(self, state: State, position: tuple[int, ...], move: str) -> tuple[int, ...] | None:  # noqa: ARG002
+    def _play(self, state: State, position: tuple[int, ...], move: str) -> tuple[int, ...] | None:  # noqa: ARG002
         return _move_disk(position, int(move[0]), int(move[2]))
 
-    def won(self, state: State, position: tuple[int, ...]) -> bool:  # noqa: ARG002
+    def _won(self, state: State, position: tuple[int, ...]) -> bool:  # noqa: ARG002
         return set(position) == {3}
 
-    def read(self, answer: str) -> list[str]:
+    def _read(self, answer: str) -> list[str]:
         moves = tokens(answer)
         if not set(moves) <= set(self.moves):
             raise Unreadable(answer)
         return moves
 
-    def scene(self, state: State) -> Board:
+    def _scene(self, state: State) -> Board:
         disks = state["disks"]
         rows = []
         for peg in (1, 2, 3):
@@ -157,7 +157,7 @@ class Maze(GameTask):
         f"{MOVES_ANSWER}"
     )
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         rooms = 2 * level + 1
         size = 2 * rooms + 1
         table = [["#"] * size for _ in range(size)]
@@ -181,18 +181,18 @@ class Maze(GameTask):
         table[1][1], table[-2][-2] = "S", "E"
         return {"size": size, "rows": ["".join(row) for row in table]}
 
-    def start(self, state: State) -> Cell:  # noqa: ARG002
+    def _start(self, state: State) -> Cell:  # noqa: ARG002
         return (1, 1)
 
-    def play(self, state: State, position: Cell, move: str) -> Cell | None:
+    def _play(self, state: State, position: Cell, move: str) -> Cell | None:
         r, c = position[0] + STEPS[move][0], position[1] + STEPS[move][1]
         return None if state["rows"][r][c] == "#" else (r, c)
 
-    def won(self, state: State, position: Cell) -> bool:
+    def _won(self, state: State, position: Cell) -> bool:
         return position == (state["size"] - 2, state["size"] - 2)
 
-    def scene(self, state: State) -> Board:
-        return Board(tuple(map(tuple, state["rows"])))
+    def _scene(self, state: State) -> Board:
+        return Board(characters(state["rows"]))
 
 
 class Nibbles(GameTask):
@@ -206,20 +206,22 @@ class Nibbles(GameTask):
         f"tail leaves in the same move is free). Eat all apples. {MOVES_ANSWER}"
     )
 
-    def generate(self, level: int, rng: Random) -> State | None:
+    def _generate(self, level: int, rng: Random) -> State | None:
         size = level + 5
         body = [(rng.randrange(size), rng.randrange(size))]
         while len(body) < 3:
             free = [n for n in neighbours(body[-1], size, size) if n not in body]
             body.append(rng.choice(free))
-        open_ = [cell for cell in product(range(size), repeat=2) if cell not in body]
+        open_ = [cell for cell in squares(size) if cell not in body]
         apples = sorted(rng.sample(open_, level))
         return {"size": size, "body": list(map(list, body)), "apples": list(map(list, apples))}
 
-    def start(self, state: State) -> tuple[tuple[Cell, ...], frozenset[Cell]]:
-        return tuple((r, c) for r, c in state["body"]), frozenset((r, c) for r, c in state["apples"])
+    def _start(self, state: State) -> tuple[tuple[Cell, ...], frozenset[Cell]]:
+        return tuple((r, c) for r, c in state["body"]), frozenset(
+            (r, c) for r, c in state["apples"]
+        )
 
-    def play(self, state: State, position: Any, move: str) -> Any | None:
+    def _play(self, state: State, position: Any, move: str) -> Any | None:
         body, apples = position
         head = (body[0][0] + STEPS[move][0], body[0][1] + STEPS[move][1])
         rest = body if head in apples else body[:-1]
@@ -227,10 +229,10 @@ class Nibbles(GameTask):
             return None
         return (head, *rest), apples - {head}
 
-    def won(self, state: State, position: Any) -> bool:  # noqa: ARG002
+    def _won(self, state: State, position: Any) -> bool:  # noqa: ARG002
         return not position[1]
 
-    def estimate(self, state: State, position: Any) -> int:
+    def _estimate(self, state: State, position: Any) -> int:
         (head, *_), apples = position
         if not apples:
             return 0
@@ -238,10 +240,10 @@ class Nibbles(GameTask):
         # Two board sides an apple that is left: eating one is always progress.
         return nearest + 2 * state["size"] * (len(apples) - 1)
 
-    def scene(self, state: State) -> Board:
+    def _scene(self, state: State) -> Board:
         table = [["."] * state["size"] for _ in range(state["size"])]
         for i, (r, c) in enumerate(state["body"]):
             table[r][c] = str(i) if i else "H"
         for r, c in state["apples"]:
             table[r][c] = "A"
-        return Board(tuple(map(tuple, table)))
+        return Board(characters(table))

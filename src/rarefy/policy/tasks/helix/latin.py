@@ -8,15 +8,16 @@ Source: the tasks of MM-HELIX (arXiv 2510.08540) and their sizes. Departures: no
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import combinations, permutations, product
 from math import prod
 from random import Random
 
 from rarefy.policy.tasks.helix.answers import number_grid, write_grid
-from rarefy.policy.tasks.helix.cells import ModelTask, lines, neighbours
+from rarefy.policy.tasks.helix.cells import ModelTask, lines, neighbours, squares
 from rarefy.policy.tasks.helix.csp import Different, Model, Relation, mask
-from rarefy.policy.tasks.helix.scenes import Board, board
+from rarefy.policy.tasks.helix.scenes import Board, symbols
 from rarefy.policy.tasks.helix.task import State
 
 Square = list[list[int]]
@@ -32,7 +33,10 @@ def keep(square: Square, count: int, rng: Random) -> Square:
     """Blank all but ``count`` cells."""
     size = len(square)
     kept = set(rng.sample(range(size * size), count))
-    return [[v if r * size + c in kept else 0 for c, v in enumerate(row)] for r, row in enumerate(square)]
+    return [
+        [v if r * size + c in kept else 0 for c, v in enumerate(row)]
+        for r, row in enumerate(square)
+    ]
 
 
 class _LatinTask(ModelTask):
@@ -40,22 +44,22 @@ class _LatinTask(ModelTask):
 
     category = "puzzles"
 
-    def model(self, state: State) -> Model:
+    def _model(self, state: State) -> Model:
         size = state["size"]
         given = [v for row in state["givens"] for v in row]
         model = Model([1 << v if v else mask(range(1, size + 1)) for v in given])
         for line in lines(size):
             model.add(line, Different(size))
-        self.constrain(state, model)
+        self._constrain(state, model)
         return model
 
-    def constrain(self, state: State, model: Model) -> None:
+    def _constrain(self, state: State, model: Model) -> None:
         """Add the constraints of this puzzle."""
 
-    def write(self, state: State, values: list[int]) -> str:
+    def _write(self, state: State, values: list[int]) -> str:
         return write_grid(values, state["size"])
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         size = state["size"]
         square = number_grid(answer, size, size)
         wanted = list(range(1, size + 1))
@@ -66,15 +70,15 @@ class _LatinTask(ModelTask):
                 for row, givens in zip(square, state["givens"], strict=True)
                 for value, given in zip(row, givens, strict=True)
             )
-            and self.holds(state, square)
+            and self._holds(state, square)
         )
 
-    def holds(self, state: State, square: Square) -> bool:  # noqa: ARG002
+    def _holds(self, state: State, square: Square) -> bool:  # noqa: ARG002
         """Judge what else must hold."""
         return True
 
-    def scene(self, state: State) -> Board:
-        return board(state["givens"])
+    def _scene(self, state: State) -> Board:
+        return Board(symbols(state["givens"]))
 
 
 class Sudoku(_LatinTask):
@@ -87,27 +91,27 @@ class Sudoku(_LatinTask):
         "separated by spaces."
     )
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         bands = [3 * band + i for band in rng.sample(range(3), 3) for i in rng.sample(range(3), 3)]
         stacks = [3 * s + i for s in rng.sample(range(3), 3) for i in rng.sample(range(3), 3)]
         digits = rng.sample(range(1, 10), 9)
         square = [[digits[(3 * (r % 3) + r // 3 + c) % 9] for c in stacks] for r in bands]
         return {"size": 9, "givens": keep(square, 44 - 4 * level, rng)}
 
-    def constrain(self, state: State, model: Model) -> None:  # noqa: ARG002
+    def _constrain(self, state: State, model: Model) -> None:  # noqa: ARG002
         for r, c in product((0, 3, 6), repeat=2):
             box = [9 * (r + i) + c + j for i, j in product(range(3), repeat=2)]
             model.add(box, Different(9))
 
-    def holds(self, state: State, square: Square) -> bool:  # noqa: ARG002
+    def _holds(self, state: State, square: Square) -> bool:  # noqa: ARG002
         return all(
             len({square[r + i][c + j] for i, j in product(range(3), repeat=2)}) == 9
             for r, c in product((0, 3, 6), repeat=2)
         )
 
-    def scene(self, state: State) -> Board:
+    def _scene(self, state: State) -> Board:
         boxes = tuple(tuple("ABCDEFGHI"[r // 3 * 3 + c // 3] for c in range(9)) for r in range(9))
-        return board(state["givens"], regions=boxes)
+        return Board(symbols(state["givens"]), regions=boxes)
 
 
 class Futoshiki(_LatinTask):
@@ -120,12 +124,12 @@ class Futoshiki(_LatinTask):
         "Answer with the full grid, a line a row, numbers separated by spaces."
     )
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         size = level + 3
         square = latin_square(size, rng)
         pairs = [
             ((r, c), there)
-            for r, c in product(range(size), repeat=2)
+            for r, c in squares(size)
             for there in neighbours((r, c), size, size, ((0, 1), (1, 0)))
         ]
         signs = []
@@ -133,18 +137,18 @@ class Futoshiki(_LatinTask):
             signs.append([r, c, u, v] if square[r][c] < square[u][v] else [u, v, r, c])
         return {"size": size, "givens": keep(square, level, rng), "less": signs}
 
-    def constrain(self, state: State, model: Model) -> None:
+    def _constrain(self, state: State, model: Model) -> None:
         size = state["size"]
         for r, c, u, v in state["less"]:
             model.add((r * size + c, u * size + v), _less(size))
 
-    def holds(self, state: State, square: Square) -> bool:
+    def _holds(self, state: State, square: Square) -> bool:
         return all(square[r][c] < square[u][v] for r, c, u, v in state["less"])
 
-    def scene(self, state: State) -> Board:
+    def _scene(self, state: State) -> Board:
         said = [f"({r + 1},{c + 1}) < ({u + 1},{v + 1})" for r, c, u, v in state["less"]]
         notes = tuple("  ".join(said[i : i + 4]) for i in range(0, len(said), 4))
-        return board(state["givens"], notes=notes)
+        return Board(symbols(state["givens"]), notes=notes)
 
 
 @cache
@@ -152,7 +156,7 @@ def _less(size: int) -> Relation:
     return Relation(combinations(range(1, size + 1), 2))
 
 
-_OPERATIONS = {
+_OPERATIONS: dict[str, Callable[[Sequence[int]], int]] = {
     "+": sum,
     "x": prod,
     "-": lambda values: 2 * max(values) - sum(values),
@@ -166,13 +170,13 @@ class Calcudoku(_LatinTask):
 
     name = "calcudoku"
     rules = (
-        "Fill the n by n grid with 1 to n so that no row or column repeats a number. The numbers of "
-        "each cage (region letter) must give its target under its operation: sum (+), product (x), "
+        "Fill the n by n grid with 1 to n so that no row or column repeats a number. The numbers "
+        "of each cage (region letter) give its target under its operation: sum (+), product (x), "
         "larger minus smaller (-) or larger divided by smaller (/). Answer with the full grid, a "
         "line a row, numbers separated by spaces."
     )
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         size = (3, 4, 5, 6, 8)[level - 1]
         square = latin_square(size, rng)
         cages = []
@@ -184,7 +188,7 @@ class Calcudoku(_LatinTask):
             cages.append({"cells": cage, "operation": operation, "target": target})
         return {"size": size, "givens": [[0] * size for _ in range(size)], "cages": cages}
 
-    def constrain(self, state: State, model: Model) -> None:
+    def _constrain(self, state: State, model: Model) -> None:
         size = state["size"]
         for cage in state["cages"]:
             scope = [r * size + c for r, c in cage["cells"]]
@@ -192,21 +196,21 @@ class Calcudoku(_LatinTask):
             rows = product(range(1, size + 1), repeat=len(scope))
             model.add(scope, Relation(row for row in rows if compute(row) == target))
 
-    def holds(self, state: State, square: Square) -> bool:
+    def _holds(self, state: State, square: Square) -> bool:
         return all(
             _OPERATIONS[cage["operation"]]([square[r][c] for r, c in cage["cells"]])
             == cage["target"]
             for cage in state["cages"]
         )
 
-    def scene(self, state: State) -> Board:
+    def _scene(self, state: State) -> Board:
         regions, letters = letter([cage["cells"] for cage in state["cages"]], state["size"])
         said = [
             f"{name}: {cage['target']}{cage['operation'] if len(cage['cells']) > 1 else ''}"
             for name, cage in zip(letters, state["cages"], strict=True)
         ]
         notes = tuple("  ".join(said[i : i + 6]) for i in range(0, len(said), 6))
-        return board(state["givens"], regions=regions, notes=notes)
+        return Board(symbols(state["givens"]), regions=regions, notes=notes)
 
 
 class Skyscrapers(_LatinTask):
@@ -220,7 +224,7 @@ class Skyscrapers(_LatinTask):
         "separated by spaces."
     )
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         size = level + 2
         square = latin_square(size, rng)
         cols = [list(col) for col in zip(*square, strict=True)]
@@ -233,13 +237,13 @@ class Skyscrapers(_LatinTask):
             "right": [seen(row[::-1]) for row in square],
         }
 
-    def constrain(self, state: State, model: Model) -> None:
+    def _constrain(self, state: State, model: Model) -> None:
         size = state["size"]
         before, after = state["left"] + state["above"], state["right"] + state["below"]
         for line, first, last in zip(lines(size), before, after, strict=True):
             model.add(line, _skyline(size, first, last))
 
-    def holds(self, state: State, square: Square) -> bool:
+    def _holds(self, state: State, square: Square) -> bool:
         cols = [list(col) for col in zip(*square, strict=True)]
         return (
             [seen(col) for col in cols] == state["above"]
@@ -248,12 +252,17 @@ class Skyscrapers(_LatinTask):
             and [seen(row[::-1]) for row in square] == state["right"]
         )
 
-    def scene(self, state: State) -> Board:
-        sides = ("above", "below", "left", "right")
-        return board(state["givens"], **{side: tuple(map(str, state[side])) for side in sides})
+    def _scene(self, state: State) -> Board:
+        return Board(
+            symbols(state["givens"]),
+            above=tuple(map(str, state["above"])),
+            below=tuple(map(str, state["below"])),
+            left=tuple(map(str, state["left"])),
+            right=tuple(map(str, state["right"])),
+        )
 
 
-def seen(heights: list[int] | tuple[int, ...]) -> int:
+def seen(heights: Sequence[int]) -> int:
     """How many heights exceed all before them.
 
     >>> seen([2, 1, 4, 3])

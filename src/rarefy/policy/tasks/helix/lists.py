@@ -30,30 +30,30 @@ class ListTask(Task):
     category = "algorithms"
 
     @abstractmethod
-    def walk(self, values: list[int]) -> Walk:
+    def _walk(self, values: list[int]) -> Walk:
         """Compute the number step by step."""
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         """Draw a list of the level's length and range."""
         length = rng.randint(*_LENGTHS[level - 1])
         return {"values": [rng.randint(0, _LARGEST[level - 1]) for _ in range(length)]}
 
-    def search(self, state: State) -> Solution:
+    def _search(self, state: State) -> Solution:
         """Walk the algorithm."""
         value, said = self._run(state["values"])
         return Solution(str(value), len(said), states(said))
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         """Compare with the number."""
         return number(answer) == self._run(state["values"])[0]
 
-    def scene(self, state: State) -> Bars:
+    def _scene(self, state: State) -> Bars:
         """Lay out the list."""
         return Bars(tuple(state["values"]))
 
     def _run(self, values: list[int]) -> tuple[int, list[str]]:
         said = []
-        walk = self.walk(values)
+        walk = self._walk(values)
         while True:
             try:
                 said.append(next(walk))
@@ -70,7 +70,7 @@ class BuySellStock(ListTask):
         "later one. What is the largest profit (0 if there is none)? Answer with one number."
     )
 
-    def walk(self, values: list[int]) -> Walk:
+    def _walk(self, values: list[int]) -> Walk:
         """Keep the lowest price so far."""
         lowest, best = values[0], 0
         for day, price in enumerate(values[1:], start=2):
@@ -90,7 +90,7 @@ class ContainerWithMostWater(ListTask):
         "Answer with one number."
     )
 
-    def walk(self, values: list[int]) -> Walk:
+    def _walk(self, values: list[int]) -> Walk:
         """Move the lower of two pointers inwards: no wider pair with it can hold more."""
         left, right, best = 0, len(values) - 1, 0
         while left < right:
@@ -114,7 +114,7 @@ class HillsAndValleys(ListTask):
         "are there together? Answer with one number."
     )
 
-    def walk(self, values: list[int]) -> Walk:
+    def _walk(self, values: list[int]) -> Walk:
         """Count the changes of direction."""
         count = direction = 0
         for before, after in zip(values, values[1:], strict=False):
@@ -135,7 +135,7 @@ class HIndex(ListTask):
         "h such that h papers have at least h citations each? Answer with one number."
     )
 
-    def walk(self, values: list[int]) -> Walk:
+    def _walk(self, values: list[int]) -> Walk:
         """Go down the sorted list until a paper has fewer citations than its rank."""
         h = 0
         for rank, citations in enumerate(sorted(values, reverse=True), start=1):
@@ -155,7 +155,7 @@ class LongestIncreasingSubsequence(ListTask):
         "neighbours)? Answer with one number."
     )
 
-    def walk(self, values: list[int]) -> Walk:
+    def _walk(self, values: list[int]) -> Walk:
         """Keep the smallest last element of a subsequence of each length."""
         tails: list[int] = []
         for value in values:
@@ -174,7 +174,7 @@ class LargestRectangle(ListTask):
         "largest rectangle inside the histogram? Answer with one number."
     )
 
-    def walk(self, values: list[int]) -> Walk:
+    def _walk(self, values: list[int]) -> Walk:
         """Keep rising bars on a stack; a lower bar closes the rectangles of higher ones."""
         stack: list[int] = []
         best = 0
@@ -198,7 +198,7 @@ class TrappingRainWater(ListTask):
         "between the bars? Answer with one number."
     )
 
-    def walk(self, values: list[int]) -> Walk:
+    def _walk(self, values: list[int]) -> Walk:
         """Water over a bar rises to the lower of the highest bars on its two sides."""
         total = highest = 0
         ahead = [0] * len(values)

@@ -14,21 +14,16 @@ from itertools import product
 from random import Random
 
 from rarefy.policy.tasks.helix.answers import Cell, Unreadable, cells, write_cells
-from rarefy.policy.tasks.helix.cells import (
-    AROUND,
-    SIDES,
-    ModelTask,
-    connected,
-    inside,
-    lines,
-    neighbours,
-)
-from rarefy.policy.tasks.helix.csp import Domains, Model, Relation, Row, exactly, mask
-from rarefy.policy.tasks.helix.scenes import Board
+from rarefy.policy.tasks.helix.cells import SIDES, ModelTask, connected, inside, neighbours, squares
+from rarefy.policy.tasks.helix.csp import Domains, Model, Relation, Row
+from rarefy.policy.tasks.helix.cycles import adjacency, closes_only_over, follow, reach
+from rarefy.policy.tasks.helix.scenes import Board, characters
 from rarefy.policy.tasks.helix.task import State
 
 Edge = tuple[Cell, Cell]
-_SPAN = re.compile(r"\(\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\)\s*-\s*\(\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\)\s*:\s*(\d)")
+_SPAN = re.compile(
+    r"\(\s*([0-9]{1,3})\s*,\s*([0-9]{1,3})\s*\)\s*-\s*\(\s*([0-9]{1,3})\s*,\s*([0-9]{1,3})\s*\)\s*:\s*([0-9])"
+)
 
 
 class Bridges(ModelTask):
@@ -40,10 +35,11 @@ class Bridges(ModelTask):
         "Connect the islands (numbers) by bridges. A bridge runs straight along a row or column "
         "between two islands with none between them; at most two bridges join a pair, bridges do "
         "not cross, the number of an island counts its bridges, and all islands hang together. "
-        "Answer with a line for each joined pair, (row,column)-(row,column):bridges, counted from 1."
+        "Answer with a line for each joined pair, (row,column)-(row,column):bridges, counted from "
+        "1."
     )
 
-    def generate(self, level: int, rng: Random) -> State | None:
+    def _generate(self, level: int, rng: Random) -> State | None:
         size, wanted = level + 4, (4, 6, 9, 12, 16)[level - 1]
         start = (rng.randrange(size), rng.randrange(size))
         islands, taken = {start: 0}, {start}
@@ -62,10 +58,13 @@ class Bridges(ModelTask):
             islands[span[-1]] = bridges
             taken |= set(span)
             if len(islands) == wanted:
-                return {"size": size, "islands": [[r, c, n] for (r, c), n in sorted(islands.items())]}
+                return {
+                    "size": size,
+                    "islands": [[r, c, n] for (r, c), n in sorted(islands.items())],
+                }
         return None
 
-    def model(self, state: State) -> Model:
+    def _model(self, state: State) -> Model:
         spans = _spans(state)
 
         def joined(domains: Domains) -> bool:
@@ -81,18 +80,18 @@ class Bridges(ModelTask):
                     model.add((i, j), _NOT_CROSSING)
         return model
 
-    def variable(self, state: State, index: int) -> str:
+    def _variable(self, state: State, index: int) -> str:
         (r, c), (u, v) = _spans(state)[index]
         return f"bridges ({r + 1},{c + 1})-({u + 1},{v + 1})"
 
-    def write(self, state: State, values: list[int]) -> str:
+    def _write(self, state: State, values: list[int]) -> str:
         return "\n".join(
             f"({r + 1},{c + 1})-({u + 1},{v + 1}):{value}"
             for ((r, c), (u, v)), value in zip(_spans(state), values, strict=True)
             if value
         )
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         if _SPAN.sub("", answer).strip(" \t\r\n,;"):
             raise Unreadable(answer)
         built: dict[Edge, int] = {}
@@ -111,12 +110,12 @@ class Bridges(ModelTask):
             for r, c, wanted in state["islands"]
         )
 
-    def scene(self, state: State) -> Board:
+    def _scene(self, state: State) -> Board:
         size = state["size"]
         table = [["."] * size for _ in range(size)]
         for r, c, count in state["islands"]:
             table[r][c] = str(count)
-        return Board(tuple(map(tuple, table)))
+        return Board(characters(table))
 
 
 def _spans(state: State) -> list[Edge]:
@@ -140,22 +139,9 @@ def _cross(first: Edge, second: Edge) -> bool:
 
 def _joined(state: State, spans: list[Edge]) -> bool:
     """Whether the spans hold all islands together."""
-    near: dict[Cell, list[Cell]] = {(r, c): [] for r, c, _ in state["islands"]}
-    for a, b in spans:
-        near[a].append(b)
-        near[b].append(a)
-    return len(_reach(near)) == len(near)
-
-
-def _reach(near: dict[Cell, list[Cell]]) -> set[Cell]:
-    start = next(iter(near))
-    seen, stack = {start}, [start]
-    while stack:
-        for there in near[stack.pop()]:
-            if there not in seen:
-                seen.add(there)
-                stack.append(there)
-    return seen
+    near = adjacency(spans)
+    islands = [(r, c) for r, c, _ in state["islands"]]
+    return all(cell in near for cell in islands) and len(reach(near, islands[0])) == len(islands)
 
 
 @cache
@@ -179,26 +165,25 @@ class Shingoki(ModelTask):
         "order as (row,column), counted from 1, without repeating the first."
     )
 
-    def generate(self, level: int, rng: Random) -> State | None:
+    def _generate(self, level: int, rng: Random) -> State | None:
         size = level + 2
         loop = _random_loop(size, rng)
-        if loop is None:
-            return None
         circles = [[r, c, *_circle(loop, i)] for i, (r, c) in enumerate(loop)]
         count = max(2, len(circles) * (55 - 5 * level) // 100)
         return {"size": size, "circles": sorted(rng.sample(circles, count))}
 
-    def model(self, state: State) -> Model:
+    def _model(self, state: State) -> Model:
         size = state["size"]
         edges = _grid_edges(size)
         index = {edge: i for i, edge in enumerate(edges)}
         circles = [(r, c) for r, c, *_ in state["circles"]]
 
         def one_loop(domains: Domains) -> bool:
-            return _one_loop([e for e, d in zip(edges, domains, strict=True) if d == 2], circles)
+            drawn = [edge for edge, d in zip(edges, domains, strict=True) if d == 2]
+            return closes_only_over(drawn, circles)
 
         model = Model([0b11] * len(edges), possible=one_loop)
-        for cell in product(range(size), repeat=2):
+        for cell in squares(size):
             around = [index[_edge(cell, n)] for n in neighbours(cell, size, size)]
             model.add(around, _visited(len(around), cell in circles))
         for r, c, colour, length in state["circles"]:
@@ -207,24 +192,16 @@ class Shingoki(ModelTask):
             model.add(scope, _segments(tuple(len(arm) for arm in arms), colour, length))
         return model
 
-    def variable(self, state: State, index: int) -> str:
+    def _variable(self, state: State, index: int) -> str:
         (r, c), (u, v) = _grid_edges(state["size"])[index]
         return f"edge ({r + 1},{c + 1})-({u + 1},{v + 1})"
 
-    def write(self, state: State, values: list[int]) -> str:
-        near: dict[Cell, list[Cell]] = {}
-        for (a, b), value in zip(_grid_edges(state["size"]), values, strict=True):
-            if value:
-                near.setdefault(a, []).append(b)
-                near.setdefault(b, []).append(a)
-        start = min(near)
-        loop, here = [start], min(near[start])
-        while here != start:
-            loop.append(here)
-            here = next(n for n in near[here] if n != loop[-2])
-        return write_cells(loop)
+    def _write(self, state: State, values: list[int]) -> str:
+        edges = _grid_edges(state["size"])
+        drawn = [edge for edge, value in zip(edges, values, strict=True) if value]
+        return write_cells(follow(drawn, drawn[0][0]))
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         size, loop = state["size"], cells(answer)
         if len(loop) < 4 or len(set(loop)) < len(loop):
             return False
@@ -237,17 +214,17 @@ class Shingoki(ModelTask):
             for r, c, colour, length in state["circles"]
         )
 
-    def scene(self, state: State) -> Board:
+    def _scene(self, state: State) -> Board:
         table = [["."] * state["size"] for _ in range(state["size"])]
         for r, c, colour, length in state["circles"]:
             table[r][c] = f"{colour}{length}"
-        return Board(tuple(map(tuple, table)))
+        return Board(characters(table))
 
 
 @cache
 def _grid_edges(size: int) -> list[Edge]:
     steps = ((0, 1), (1, 0))
-    everything = product(range(size), repeat=2)
+    everything = squares(size)
     return [(cell, there) for cell in everything for there in neighbours(cell, size, size, steps)]
 
 
@@ -278,22 +255,6 @@ def _circle(loop: list[Cell], at: int) -> tuple[str, int]:
     return "w" if opposite else "b", sum(lengths)
 
 
-def _one_loop(edges: list[Edge], circles: list[Cell]) -> bool:
-    """Whether drawn edges, of degree at most 2, close no loop that leaves out an edge or circle."""
-    near: dict[Cell, list[Cell]] = {}
-    for a, b in edges:
-        near.setdefault(a, []).append(b)
-        near.setdefault(b, []).append(a)
-    left = dict(near)
-    while left:
-        part = _reach({next(iter(left)): [], **left})
-        if all(len(near[cell]) == 2 for cell in part):
-            return len(part) == len(edges) and part.issuperset(circles)
-        for cell in part:
-            left.pop(cell)
-    return True
-
-
 @cache
 def _visited(edges: int, must: bool) -> Relation:
     wanted = (2,) if must else (0, 2)
@@ -319,10 +280,10 @@ def _segments(arms: tuple[int, ...], colour: str, length: int) -> Relation:
     return Relation(rows)
 
 
-def _random_loop(size: int, rng: Random) -> list[Cell] | None:
+def _random_loop(size: int, rng: Random) -> list[Cell]:
     """Border of a random patch of squares that hang together and enclose nothing else."""
     squares = size - 1
-    everything = set(product(range(-1, squares + 1), repeat=2))
+    everything = {(r, c) for r in range(-1, size) for c in range(-1, size)}
     patch = {(rng.randrange(squares), rng.randrange(squares))}
     for _ in range(4 * squares * squares):
         cell = (rng.randrange(squares), rng.randrange(squares))
@@ -335,18 +296,12 @@ def _random_loop(size: int, rng: Random) -> list[Cell] | None:
         if len(patch) > squares * squares * 2 // 3:
             break
     # A point's edge belongs to the border where it separates the patch from the rest.
-    near: dict[Cell, list[Cell]] = {}
+    border = []
     for (r, c), (u, v) in _grid_edges(size):
         beside = ((r - 1, c), (r, c)) if r == u else ((r, c - 1), (r, c))
         if (beside[0] in patch) != (beside[1] in patch):
-            near.setdefault((r, c), []).append((u, v))
-            near.setdefault((u, v), []).append((r, c))
-    start = min(near)
-    loop, here = [start], min(near[start])
-    while here != start:
-        loop.append(here)
-        here = next(n for n in near[here] if n != loop[-2])
-    return loop
+            border.append(((r, c), (u, v)))
+    return follow(border, border[0][0])
 
 
 def _pinched(patch: set[Cell], cell: Cell) -> bool:

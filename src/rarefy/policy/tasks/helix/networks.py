@@ -30,7 +30,7 @@ class ShortestPath(Task):
         "spaces."
     )
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         n = (6, 9, 12, 16, 20)[level - 1]
         order = rng.sample(range(n), n)
         planted = [[order[i], rng.choice(order[:i])] for i in range(1, n)]
@@ -39,7 +39,7 @@ class ShortestPath(Task):
         # The last node joined to the tree tends to lie far from the first.
         return {"nodes": n, "edges": weighted, "from": order[0], "to": order[-1]}
 
-    def search(self, state: State) -> Solution:
+    def _search(self, state: State) -> Solution:
         near = _weights(state)
         path, expanded, anchors = best_first(
             state["from"],
@@ -48,7 +48,7 @@ class ShortestPath(Task):
         )
         return Solution(" ".join([str(state["from"]), *path]), expanded, anchors)
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         way, near = numbers(answer), _weights(state)
         if not way or way[0] != state["from"] or way[-1] != state["to"]:
             return False
@@ -57,7 +57,7 @@ class ShortestPath(Task):
             return False
         return sum(near[a][b] for a, b in steps) == _distance(state)
 
-    def scene(self, state: State) -> Network:
+    def _scene(self, state: State) -> Network:
         return Network(
             tuple(map(str, range(state["nodes"]))),
             tuple((str(a), str(b), str(weight)) for a, b, weight in state["edges"]),
@@ -95,7 +95,7 @@ class MaxFlow(Task):
     )
     _LAYERS = ((1, 2, 1), (1, 2, 2, 1), (1, 3, 3, 1), (1, 3, 4, 3, 1), (1, 3, 4, 4, 3, 1))
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         layers: list[list[int]] = []
         for width in self._LAYERS[level - 1]:
             start = layers[-1][-1] + 1 if layers else 0
@@ -108,14 +108,14 @@ class MaxFlow(Task):
         weighted = [[a, b, rng.randint(1, 4 + 3 * level)] for a, b in sorted(edges)]
         return {"nodes": layers[-1][-1] + 1, "edges": weighted}
 
-    def search(self, state: State) -> Solution:
+    def _search(self, state: State) -> Solution:
         value, steps, said = _edmonds_karp(state)
         return Solution(str(value), steps, states(said))
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         return number(answer) == _edmonds_karp(state)[0]
 
-    def scene(self, state: State) -> Network:
+    def _scene(self, state: State) -> Network:
         last = state["nodes"] - 1
         names = ["s", *map(str, range(1, last)), "t"]
         edges = tuple((names[a], names[b], str(weight)) for a, b, weight in state["edges"])
@@ -129,7 +129,7 @@ def _edmonds_karp(state: State) -> tuple[int, int, list[str]]:
     for a, b, weight in state["edges"]:
         residual[a][b] = weight
     value = visited = 0
-    said = []
+    said: list[str] = []
     while True:
         came = {0: 0}
         queue = deque([0])
@@ -166,7 +166,7 @@ class TopologicalSort(Task):
         "with the nodes in order, separated by spaces."
     )
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         n, extra = ((6, 3), (9, 3), (12, 3), (16, 2), (25, 2))[level - 1]
         order = rng.sample(range(n), n)
         edges = {(order[rng.randrange(i)], order[i]) for i in range(1, n)}
@@ -175,7 +175,7 @@ class TopologicalSort(Task):
         }
         return {"nodes": n, "edges": sorted(map(list, edges))}
 
-    def search(self, state: State) -> Solution:
+    def _search(self, state: State) -> Solution:
         waiting = Counter(b for _, b in state["edges"])
         ready = [node for node in range(state["nodes"]) if not waiting[node]]
         order, said = [], []
@@ -189,14 +189,14 @@ class TopologicalSort(Task):
             said.append(f"place {node}; free now: {ready[len(order) :]}")
         return Solution(" ".join(map(str, order)), len(order) + len(state["edges"]), states(said))
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         order = numbers(answer)
         if sorted(order) != list(range(state["nodes"])):
             return False
         place = {node: i for i, node in enumerate(order)}
         return all(place[a] < place[b] for a, b in state["edges"])
 
-    def scene(self, state: State) -> Network:
+    def _scene(self, state: State) -> Network:
         edges = tuple((str(a), str(b), "") for a, b in state["edges"])
         return Network(tuple(map(str, range(state["nodes"]))), edges, directed=True)
 
@@ -208,7 +208,7 @@ class _Eulerian(Task):
     closed: bool
     sizes: tuple[int, ...]
 
-    def generate(self, level: int, rng: Random) -> State | None:
+    def _generate(self, level: int, rng: Random) -> State | None:
         n = self.sizes[level - 1]
         order = rng.sample(range(n), n)
         ends = order + order[:1] if self.closed else order
@@ -221,7 +221,7 @@ class _Eulerian(Task):
                 edges |= new
         return {"nodes": n, "edges": sorted(sorted(edge) for edge in edges)}
 
-    def search(self, state: State) -> Solution:
+    def _search(self, state: State) -> Solution:
         near: dict[int, list[int]] = {node: [] for node in range(state["nodes"])}
         for a, b in state["edges"]:
             near[a].append(b)
@@ -241,14 +241,14 @@ class _Eulerian(Task):
                 way.append(stack.pop())
         return Solution(" ".join(map(str, way)), len(anchors), tuple(anchors))
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         way = numbers(answer)
         walked = Counter(frozenset(step) for step in zip(way, way[1:], strict=False))
         if walked != Counter(frozenset(edge) for edge in state["edges"]):
             return False
         return not self.closed or way[0] == way[-1]
 
-    def scene(self, state: State) -> Network:
+    def _scene(self, state: State) -> Network:
         return network(state["nodes"], state["edges"])
 
 
@@ -285,19 +285,23 @@ class Isomorphism(ModelTask):
     rules = (
         "The picture holds two graphs: one on the nodes 0, 1, 2, ... and one on the nodes a, b, c, "
         "... Find a matching of their nodes under which two nodes of the first share an edge "
-        "exactly if their partners do. Answer with the partners of 0, 1, 2, ... in order, separated "
-        "by spaces."
+        "exactly if their partners do. Answer with the partners of 0, 1, 2, ... in order, "
+        "separated by spaces."
     )
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         n = level + 5
         order = rng.sample(range(n), n)
         planted = [[order[i], rng.choice(order[:i])] for i in range(1, n)]
         edges = with_random_edges(n, planted, 0.25, rng)
         to = rng.sample(range(n), n)
-        return {"nodes": n, "first": edges, "second": sorted(sorted((to[a], to[b])) for a, b in edges)}
+        return {
+            "nodes": n,
+            "first": edges,
+            "second": sorted(sorted((to[a], to[b])) for a, b in edges),
+        }
 
-    def model(self, state: State) -> Model:
+    def _model(self, state: State) -> Model:
         n = state["nodes"]
         second = _pairs(state["second"])
         everything = [(a, b) for a, b in product(range(n), repeat=2) if a != b]
@@ -311,13 +315,13 @@ class Isomorphism(ModelTask):
                 model.add((a, b), linked if (a, b) in first else apart)
         return model
 
-    def variable(self, state: State, index: int) -> str:  # noqa: ARG002
+    def _variable(self, state: State, index: int) -> str:  # noqa: ARG002
         return f"partner of {index}"
 
-    def write(self, state: State, values: list[int]) -> str:  # noqa: ARG002
+    def _write(self, state: State, values: list[int]) -> str:  # noqa: ARG002
         return " ".join(chr(97 + value) for value in values)
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         names = [chr(97 + i) for i in range(state["nodes"])]
         partners = answer.replace(",", " ").split()
         if sorted(partners) != names:
@@ -325,7 +329,7 @@ class Isomorphism(ModelTask):
         to = [names.index(partner) for partner in partners]
         return {(to[a], to[b]) for a, b in _pairs(state["first"])} == _pairs(state["second"])
 
-    def scene(self, state: State) -> Network:
+    def _scene(self, state: State) -> Network:
         n = state["nodes"]
         edges = [(str(a), str(b), "") for a, b in state["first"]]
         edges += [(chr(97 + a), chr(97 + b), "") for a, b in state["second"]]

@@ -1,7 +1,7 @@
 """Problems as files: JSON lines with or without images, and a page with one problem of each task.
 
-Each problem has a random stream of its own, named by (seed, task, level, index), so that a file does
-not change when tasks are added or left out.
+Each problem has a random stream of its own, named by (seed, task, level, index), so that a file
+does not change when tasks are added or left out.
 
 Source: own. Departures: none.
 """
@@ -77,7 +77,7 @@ def export(
             }
             if images:
                 line["image"] = f"{name}.png"
-                task.render(problem).save(folder / line["image"])
+                task.render(problem).save(folder / f"{name}.png")
             file.write(json.dumps(line) + "\n")
     return path
 
@@ -96,9 +96,9 @@ def sample_page(*, level: int = 2, seed: int = 0) -> str:
     """
     parts = [
         "# The 42 tasks of `rarefy.policy.tasks.helix`\n\n"
-        f"One problem of each at level {level}, with the answer that its solver finds and the steps "
-        "that it takes. Where several answers are right, the verifier accepts them all. The page "
-        "is `sample_page()`."
+        f"One problem of each at level {level}, with the answer that its solver finds and the "
+        "steps that it takes. Where several answers are right, the verifier accepts them all. The "
+        "page is `sample_page()`."
     ]
     categories: tuple[Category, ...] = ("algorithms", "graphs", "puzzles", "games")
     for category in categories:

@@ -13,7 +13,7 @@ from typing import Any
 from rarefy.policy.tasks.helix.answers import Cell
 from rarefy.policy.tasks.helix.cells import inside
 from rarefy.policy.tasks.helix.games import MOVES_ANSWER, STEPS, GameTask
-from rarefy.policy.tasks.helix.scenes import Board
+from rarefy.policy.tasks.helix.scenes import Board, characters, symbols
 from rarefy.policy.tasks.helix.task import State
 
 
@@ -21,28 +21,28 @@ class SlidingPuzzle(GameTask):
     """The fifteen puzzle."""
 
     name = "sliding-puzzle"
-    # Three times the Manhattan distance finds answers in thousands of positions, not millions.
-    weight = 3
+    # Four times the Manhattan distance finds answers in thousands of positions, not millions.
+    weight = 4
     rules = (
-        "Slide tiles into the gap (.) until the rows read 1 2 3 4, 5 6 7 8, 9 10 11 12 and 13 14 15 "
-        f"with the gap last. A move names the direction in which the gap moves. {MOVES_ANSWER}"
+        "Slide tiles into the gap (.) until the rows read 1 2 3 4, 5 6 7 8, 9 10 11 12 and 13 14 "
+        f"15 with the gap last. A move names the direction in which the gap moves. {MOVES_ANSWER}"
     )
     _SHUFFLES = ((1, 6), (7, 12), (13, 20), (21, 30), (31, 45))
 
-    def generate(self, level: int, rng: Random) -> State | None:
+    def _generate(self, level: int, rng: Random) -> State | None:
         tiles = (*range(1, 16), 0)
-        position, last = tiles, ""
+        position: tuple[int, ...] = tiles
+        last = ""
         back = {"U": "D", "D": "U", "L": "R", "R": "L"}
         for _ in range(rng.randint(*self._SHUFFLES[level - 1])):
-            moves = {m: self.play({}, position, m) for m in STEPS if m != back.get(last)}
-            last = rng.choice([move for move, there in moves.items() if there])
-            position = moves[last]
+            moves = {m: self._play({}, position, m) for m in STEPS if m != back.get(last)}
+            last, position = rng.choice([(m, there) for m, there in moves.items() if there])
         return {"tiles": list(position)} if position != tiles else None
 
-    def start(self, state: State) -> tuple[int, ...]:
+    def _start(self, state: State) -> tuple[int, ...]:
         return tuple(state["tiles"])
 
-    def play(self, state: State, position: Any, move: str) -> Any | None:  # noqa: ARG002
+    def _play(self, state: State, position: Any, move: str) -> Any | None:  # noqa: ARG002
         gap = position.index(0)
         r, c = gap // 4 + STEPS[move][0], gap % 4 + STEPS[move][1]
         if not inside((r, c), 4, 4):
@@ -51,19 +51,18 @@ class SlidingPuzzle(GameTask):
         tiles[gap], tiles[4 * r + c] = tiles[4 * r + c], 0
         return tuple(tiles)
 
-    def won(self, state: State, position: Any) -> bool:  # noqa: ARG002
+    def _won(self, state: State, position: Any) -> bool:  # noqa: ARG002
         return position == (*range(1, 16), 0)
 
-    def estimate(self, state: State, position: Any) -> int:  # noqa: ARG002
+    def _estimate(self, state: State, position: Any) -> int:  # noqa: ARG002
         return sum(
             abs(i // 4 - (tile - 1) // 4) + abs(i % 4 - (tile - 1) % 4)
             for i, tile in enumerate(position)
             if tile
         )
 
-    def scene(self, state: State) -> Board:
-        symbols = [str(tile) if tile else "." for tile in state["tiles"]]
-        return Board(tuple(tuple(symbols[i : i + 4]) for i in range(0, 16, 4)))
+    def _scene(self, state: State) -> Board:
+        return Board(symbols(state["tiles"][i : i + 4] for i in range(0, 16, 4)))
 
 
 class Sokoban(GameTask):
@@ -72,14 +71,14 @@ class Sokoban(GameTask):
     name = "sokoban"
     weight = 2
     rules = (
-        "Push all boxes ($) onto targets (o); * is a box on a target, @ the player, + the player on "
-        "a target, # wall. The player moves to the next cell and pushes a box there one cell on, if "
-        f"that cell is free. {MOVES_ANSWER}"
+        "Push all boxes ($) onto targets (o); * is a box on a target, @ the player, + the player "
+        "on a target, # wall. The player moves to the next cell and pushes a box there one cell "
+        f"on, if that cell is free. {MOVES_ANSWER}"
     )
     # Cells a side, boxes, walls inside, steps backwards.
     _SIZES = ((4, 1, 1, 12), (5, 1, 2, 25), (5, 2, 3, 40), (6, 2, 4, 60), (6, 3, 4, 90))
 
-    def generate(self, level: int, rng: Random) -> State | None:
+    def _generate(self, level: int, rng: Random) -> State | None:
         size, boxes, blocks, steps = self._SIZES[level - 1]
         free = list(product(range(1, size + 1), repeat=2))
         walls = set(product(range(size + 2), repeat=2)) - set(free)
@@ -100,17 +99,19 @@ class Sokoban(GameTask):
             player = there
         if len(placed - set(targets)) < (boxes + 1) // 2:
             return None
-        table = [["#" if (r, c) in walls else "." for c in range(size + 2)] for r in range(size + 2)]
+        table = [
+            ["#" if (r, c) in walls else "." for c in range(size + 2)] for r in range(size + 2)
+        ]
         for cells, symbol in ((targets, "o"), (placed, "$"), ([player], "@")):
             for r, c in cells:
                 both = {("o", "$"): "*", ("o", "@"): "+"}
                 table[r][c] = both.get((table[r][c], symbol), symbol)
         return {"rows": ["".join(row) for row in table]}
 
-    def start(self, state: State) -> tuple[Cell, frozenset[Cell]]:
+    def _start(self, state: State) -> tuple[Cell, frozenset[Cell]]:
         return min(_find(state, "@+")), frozenset(_find(state, "$*"))
 
-    def play(self, state: State, position: Any, move: str) -> Any | None:
+    def _play(self, state: State, position: Any, move: str) -> Any | None:
         (r, c), boxes = position
         dr, dc = STEPS[move]
         there, beyond = (r + dr, c + dc), (r + 2 * dr, c + 2 * dc)
@@ -122,18 +123,18 @@ class Sokoban(GameTask):
             return None
         return there, boxes - {there} | {beyond}
 
-    def won(self, state: State, position: Any) -> bool:
+    def _won(self, state: State, position: Any) -> bool:
         return all(state["rows"][r][c] in "o*+" for r, c in position[1])
 
-    def estimate(self, state: State, position: Any) -> int:
+    def _estimate(self, state: State, position: Any) -> int:
         targets = _find(state, "o*+")
         player, boxes = position
         far = sum(min(abs(r - u) + abs(c - v) for u, v in targets) for r, c in boxes)
         away = [abs(r - player[0]) + abs(c - player[1]) for r, c in boxes if (r, c) not in targets]
         return far + min(away, default=0)
 
-    def scene(self, state: State) -> Board:
-        return Board(tuple(map(tuple, state["rows"])))
+    def _scene(self, state: State) -> Board:
+        return Board(characters(state["rows"]))
 
 
 def _find(state: State, symbols: str) -> list[Cell]:

@@ -1,8 +1,9 @@
 """Ways that visit everything once: Hamiltonian paths and cycles, and numbrix, their grid form.
 
-All three are one model: a variable for each place on the way, whose value is the node there;
-consecutive ones are neighbours and all are different. Arc consistency along the chain then knows
-what can be reached in the steps between two fixed nodes.
+A Hamiltonian cycle is a choice of edges, two at every node, that closes no smaller cycle; a path is
+a cycle through one node more. Numbrix, with many places known, is modelled by places instead:
+consecutive ones are neighbours, so that arc consistency along the chain knows what can be reached
+in the steps between two fixed cells.
 
 Source: the tasks of MM-HELIX (arXiv 2510.08540), with the sizes of its released generators.
 Departures: none.
@@ -11,29 +12,16 @@ Departures: none.
 from __future__ import annotations
 
 from abc import abstractmethod
-from itertools import product
 from random import Random
 
 from rarefy.policy.tasks.helix.answers import number_grid, numbers, write_grid
-from rarefy.policy.tasks.helix.cells import ModelTask, neighbours
-from rarefy.policy.tasks.helix.csp import Different, Model, Relation, mask
-from rarefy.policy.tasks.helix.scenes import Board, Network, board
+from rarefy.policy.tasks.helix.cells import ModelTask, neighbours, squares
+from rarefy.policy.tasks.helix.csp import Different, Domains, Model, Relation, exactly, mask
+from rarefy.policy.tasks.helix.cycles import closes_only_over, follow
+from rarefy.policy.tasks.helix.scenes import Board, Network, symbols
 from rarefy.policy.tasks.helix.task import State
 
 Edges = list[list[int]]
-
-
-def route_model(n: int, edges: Edges, *, closed: bool = False) -> Model:
-    """Model of an order of nodes 0 to n - 1 in which consecutive ones share an edge."""
-    linked = Relation((a, b) for u, v in edges for a, b in ((u, v), (v, u)))
-    model = Model([mask(range(n))] * n)
-    for place in range(n - 1):
-        model.add((place, place + 1), linked)
-    if closed:
-        model.add((n - 1, 0), linked)
-        model.domains[0] = 1
-    model.add(range(n), Different(n))
-    return model
 
 
 def with_random_edges(n: int, planted: Edges, share: float, rng: Random) -> Edges:
@@ -49,6 +37,9 @@ def network(n: int, edges: Edges, notes: tuple[str, ...] = ()) -> Network:
     return Network(tuple(map(str, range(n))), named, notes=notes)
 
 
+_DRAWN, _LEFT = 0b01, 0b10
+
+
 class _Hamiltonian(ModelTask):
     """Visit every node once."""
 
@@ -56,27 +47,49 @@ class _Hamiltonian(ModelTask):
     closed: bool
 
     @abstractmethod
-    def nodes(self, level: int) -> int:
+    def _nodes(self, level: int) -> int:
         """Number of nodes at a level."""
 
-    def generate(self, level: int, rng: Random) -> State:
-        n = self.nodes(level)
+    def _generate(self, level: int, rng: Random) -> State:
+        n = self._nodes(level)
         order = rng.sample(range(n), n)
         planted = [[order[i], order[i + 1]] for i in range(n - 1)]
         if self.closed:
             planted.append([order[-1], order[0]])
         return {"nodes": n, "edges": with_random_edges(n, planted, 0.2, rng)}
 
-    def model(self, state: State) -> Model:
-        return route_model(state["nodes"], state["edges"], closed=self.closed)
+    def _model(self, state: State) -> Model:
+        edges, nodes = self._edges(state), range(state["nodes"] + (not self.closed))
 
-    def variable(self, state: State, index: int) -> str:  # noqa: ARG002
-        return f"node {index + 1} of the way"
+        def one_cycle(domains: Domains) -> bool:
+            drawn = [edge for edge, d in zip(edges, domains, strict=True) if d == _DRAWN]
+            return closes_only_over(drawn, nodes)
 
-    def write(self, state: State, values: list[int]) -> str:  # noqa: ARG002
-        return " ".join(map(str, values + values[:1] if self.closed else values))
+        model = Model([_DRAWN | _LEFT] * len(edges), possible=one_cycle)
+        for node in nodes:
+            ends = [i for i, edge in enumerate(edges) if node in edge]
+            # Drawn is 0, so that it is tried first.
+            model.add(ends, exactly(len(ends) - 2, len(ends)))
+        return model
 
-    def check(self, state: State, answer: str) -> bool:
+    def _variable(self, state: State, index: int) -> str:
+        a, b = self._edges(state)[index]
+        return f"edge {a}-{b} left out" if b < state["nodes"] else f"inside of the way {a}"
+
+    def _write(self, state: State, values: list[int]) -> str:
+        drawn = [e for e, value in zip(self._edges(state), values, strict=True) if not value]
+        n = state["nodes"]
+        # From the extra node round to it again, or from node 0.
+        cycle = follow(drawn, 0 if self.closed else n)
+        return " ".join(map(str, [*cycle, cycle[0]] if self.closed else cycle[1:]))
+
+    def _edges(self, state: State) -> list[tuple[int, int]]:
+        """Edges; a path is a cycle through one more node that is joined to every other."""
+        n = state["nodes"]
+        extra = [] if self.closed else [(node, n) for node in range(n)]
+        return [(a, b) for a, b in state["edges"]] + extra
+
+    def _check(self, state: State, answer: str) -> bool:
         way, n = numbers(answer), state["nodes"]
         if self.closed:
             if len(way) != n + 1 or way[0] != way[-1]:
@@ -88,7 +101,7 @@ class _Hamiltonian(ModelTask):
             frozenset(step) in edges for step in zip(way, way[1:], strict=False)
         )
 
-    def scene(self, state: State) -> Network:
+    def _scene(self, state: State) -> Network:
         return network(state["nodes"], state["edges"])
 
 
@@ -102,7 +115,7 @@ class HamiltonianPath(_Hamiltonian):
         "nodes in order, separated by spaces."
     )
 
-    def nodes(self, level: int) -> int:
+    def _nodes(self, level: int) -> int:
         return (4, 6, 8, 12, 16)[level - 1]
 
 
@@ -117,7 +130,7 @@ class HamiltonianCycle(_Hamiltonian):
         "separated by spaces."
     )
 
-    def nodes(self, level: int) -> int:
+    def _nodes(self, level: int) -> int:
         return (6, 9, 12, 14, 16)[level - 1]
 
 
@@ -132,7 +145,7 @@ class Numbrix(ModelTask):
         "spaces."
     )
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         size = level + 2
         n = size * size
         way = _random_walk(size, rng)
@@ -142,27 +155,32 @@ class Numbrix(ModelTask):
             flat[cell] = place + 1 if place in kept else 0
         return {"size": size, "givens": [flat[i : i + size] for i in range(0, n, size)]}
 
-    def model(self, state: State) -> Model:
+    def _model(self, state: State) -> Model:
         size = state["size"]
-        model = route_model(size * size, _grid_edges(size))
-        given = sum(state["givens"], [])
+        n = size * size
+        linked = Relation((a, b) for u, v in _grid_edges(size) for a, b in ((u, v), (v, u)))
+        model = Model([])
+        for place in range(n - 1):
+            model.add((place, place + 1), linked)
+        model.add(range(n), Different(n))
+        given = [number for row in state["givens"] for number in row]
         hidden = mask(cell for cell, number in enumerate(given) if not number)
-        model.domains = [hidden] * size * size
+        model.domains = [hidden] * n
         for cell, number in enumerate(given):
             if number:
                 model.domains[number - 1] = 1 << cell
         return model
 
-    def variable(self, state: State, index: int) -> str:  # noqa: ARG002
+    def _variable(self, state: State, index: int) -> str:  # noqa: ARG002
         return f"cell of {index + 1}"
 
-    def write(self, state: State, values: list[int]) -> str:
+    def _write(self, state: State, values: list[int]) -> str:
         flat = [0] * len(values)
         for place, cell in enumerate(values):
             flat[cell] = place + 1
         return write_grid(flat, state["size"])
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         size = state["size"]
         square = number_grid(answer, size, size)
         place = {value: (r, c) for r, row in enumerate(square) for c, value in enumerate(row)}
@@ -176,14 +194,14 @@ class Numbrix(ModelTask):
             )
         )
 
-    def scene(self, state: State) -> Board:
-        return board(state["givens"])
+    def _scene(self, state: State) -> Board:
+        return Board(symbols(state["givens"]))
 
 
 def _grid_edges(size: int) -> Edges:
     return [
         [r * size + c, u * size + v]
-        for r, c in product(range(size), repeat=2)
+        for r, c in squares(size)
         for u, v in neighbours((r, c), size, size, ((0, 1), (1, 0)))
     ]
 

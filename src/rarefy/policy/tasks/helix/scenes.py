@@ -8,6 +8,7 @@ Source: MM-HELIX (arXiv 2510.08540), section 3, for the two modalities. Departur
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import cos, pi, sin
 from typing import TYPE_CHECKING
@@ -79,15 +80,14 @@ class Bars:
 Scene = Board | Network | Bars
 
 
-def board(cells: list[list[int]] | list[str], **sides: tuple[str, ...]) -> Board:
-    """Make a board of whole numbers (0 is empty) or of lines of symbols."""
-    return Board(
-        tuple(
-            tuple(line) if isinstance(line, str) else tuple(str(v) if v else "." for v in line)
-            for line in cells
-        ),
-        **sides,
-    )
+def symbols(cells: Iterable[Iterable[int]]) -> tuple[tuple[str, ...], ...]:
+    """Cells of a board from whole numbers; 0 is empty."""
+    return tuple(tuple(str(value) if value else "." for value in line) for line in cells)
+
+
+def characters(lines: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
+    """Cells of a board from lines of characters, or of symbols."""
+    return tuple(map(tuple, lines))
 
 
 def describe(scene: Scene) -> str:
@@ -103,7 +103,7 @@ def describe(scene: Scene) -> str:
 
     Examples
     --------
-    >>> print(describe(board(["#.", ".."], left=("1", "2"))))
+    >>> print(describe(Board(characters(["#.", ".."]), left=("1", "2"))))
     left: 1 2
     # .
     . .
@@ -119,7 +119,9 @@ def describe(scene: Scene) -> str:
                 lines += ["regions:", *(" ".join(row) for row in scene.regions)]
         case Network():
             arrow = "->" if scene.directed else "-"
-            edges = (f"{a}{arrow}{b}" + (f":{label}" if label else "") for a, b, label in scene.edges)
+            edges = (
+                f"{a}{arrow}{b}" + (f":{label}" if label else "") for a, b, label in scene.edges
+            )
             lines = ["nodes: " + " ".join(scene.nodes), "edges: " + " ".join(edges)]
         case Bars():
             lines = [" ".join(map(str, scene.values))]
@@ -196,7 +198,9 @@ def _paint_board(draw: ImageDraw, scene: Board, margin: int) -> None:
         for c, clue in enumerate(clues):
             stacked = clue.replace(",", "\n")
             place = (margin + (c + 0.5) * _CELL, margin + beside * _CELL)
-            draw.text(place, stacked, fill=_INK, anchor="md" if beside < 0 else "ma", align="center")
+            draw.text(
+                place, stacked, fill=_INK, anchor="md" if beside < 0 else "ma", align="center"
+            )
 
 
 def _paint_network(draw: ImageDraw, scene: Network, size: int) -> None:

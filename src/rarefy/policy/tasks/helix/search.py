@@ -1,8 +1,8 @@
-"""Best-first search over states reached by moves: breadth first, Dijkstra, A* and greedier.
+r"""Best-first search over states reached by moves: breadth first, Dijkstra, A* and greedier.
 
 The next state expanded has the least
 
-.. math:: f(s) = g(s) + w\\,h(s)
+.. math:: f(s) = g(s) + w\,h(s)
 
 with g the cost so far and h a heuristic. With h = 0 the answer is cheapest; with w = 1 and an h
 that never overestimates too; a larger w finds some answer after fewer states.

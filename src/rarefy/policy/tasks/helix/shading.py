@@ -8,21 +8,16 @@ released rules, in which a tree may serve two tents; minesweeper gives the numbe
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import cache
 from itertools import groupby, product
 from random import Random
 
 from rarefy.policy.tasks.helix.answers import Cell, binary_grid, cells, write_cells, write_grid
-from rarefy.policy.tasks.helix.cells import (
-    AROUND,
-    ModelTask,
-    inside,
-    lines,
-    neighbours,
-)
-from rarefy.policy.tasks.helix.csp import Domains, Model, Relation, exactly
+from rarefy.policy.tasks.helix.cells import AROUND, ModelTask, inside, lines, neighbours, squares
+from rarefy.policy.tasks.helix.csp import Domains, Log, Model, Relation, exactly, solutions
 from rarefy.policy.tasks.helix.latin import Square, keep, letter, partition
-from rarefy.policy.tasks.helix.scenes import Board, board
+from rarefy.policy.tasks.helix.scenes import Board, characters
 from rarefy.policy.tasks.helix.task import State
 
 OPEN = 0b11
@@ -30,19 +25,19 @@ GRID_ANSWER = "Answer with the full grid, a line a row, 1 or 0 in each cell, sep
 
 
 class ShadingTask(ModelTask):
-    """A square of 0 and 1."""
+    """A puzzle whose answer is a square of 0 and 1."""
 
     category = "puzzles"
 
-    def write(self, state: State, values: list[int]) -> str:
+    def _write(self, state: State, values: list[int]) -> str:
         return write_grid(values, state["size"])
 
-    def check(self, state: State, answer: str) -> bool:
-        return self.holds(state, binary_grid(answer, state["size"], state["size"]))
+    def _check(self, state: State, answer: str) -> bool:
+        return self._holds(state, binary_grid(answer, state["size"], state["size"]))
 
-    def holds(self, state: State, square: Square) -> bool:
+    @abstractmethod
+    def _holds(self, state: State, square: Square) -> bool:
         """Judge a grid of 0 and 1."""
-        raise NotImplementedError
 
 
 class Binairo(ShadingTask):
@@ -55,14 +50,19 @@ class Binairo(ShadingTask):
         f"are equal. {GRID_ANSWER}"
     )
 
-    def generate(self, level: int, rng: Random) -> State | None:
-        square = [rng.choice(_balanced(6)) for _ in range(6)]
-        if not _is_binairo([list(row) for row in square]):
+    def _generate(self, level: int, rng: Random) -> State | None:
+        # Three random rows and the first way to complete them.
+        partial = [
+            [v + 1 for v in rng.choice(_balanced(6))] if r % 2 else [0] * 6 for r in range(6)
+        ]
+        values = next(solutions(self._model({"size": 6, "givens": partial}), Log()), None)
+        if values is None:
             return None
+        square = [values[6 * r : 6 * r + 6] for r in range(6)]
         given = keep([[v + 1 for v in row] for row in square], 20 - 3 * level, rng)
         return {"size": 6, "givens": given}
 
-    def model(self, state: State) -> Model:
+    def _model(self, state: State) -> Model:
         size = state["size"]
         given = [v for row in state["givens"] for v in row]
         sides = lines(size)
@@ -75,20 +75,20 @@ class Binairo(ShadingTask):
                     return False
             return True
 
-        model = Model([OPEN if not v else v for v in given], possible=distinct)
+        model = Model([v if v else OPEN for v in given], possible=distinct)
         for line in sides:
             model.add(line, _balanced_relation(size))
         return model
 
-    def holds(self, state: State, square: Square) -> bool:
+    def _holds(self, state: State, square: Square) -> bool:
         return _is_binairo(square) and all(
             given in (0, value + 1)
             for row, givens in zip(square, state["givens"], strict=True)
             for value, given in zip(row, givens, strict=True)
         )
 
-    def scene(self, state: State) -> Board:
-        return board(["".join(".01"[v] for v in row) for row in state["givens"]])
+    def _scene(self, state: State) -> Board:
+        return Board(characters(["".join(".01"[v] for v in row) for row in state["givens"]]))
 
 
 @cache
@@ -126,25 +126,25 @@ class Kukurasu(ShadingTask):
         f"sum, given below. {GRID_ANSWER}"
     )
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         size = level + 2
         square = [[int(rng.random() < 0.5) for _ in range(size)] for _ in range(size)]
         rows, cols = _weighted(square)
         return {"size": size, "rows": rows, "cols": cols}
 
-    def model(self, state: State) -> Model:
+    def _model(self, state: State) -> Model:
         size = state["size"]
         model = Model([OPEN] * size * size)
         for line, total in zip(lines(size), state["rows"] + state["cols"], strict=True):
             model.add(line, _weighing(size, total))
         return model
 
-    def holds(self, state: State, square: Square) -> bool:
+    def _holds(self, state: State, square: Square) -> bool:
         return _weighted(square) == (state["rows"], state["cols"])
 
-    def scene(self, state: State) -> Board:
-        return board(
-            ["." * state["size"]] * state["size"],
+    def _scene(self, state: State) -> Board:
+        return Board(
+            characters(["." * state["size"]] * state["size"]),
             right=tuple(map(str, state["rows"])),
             below=tuple(map(str, state["cols"])),
         )
@@ -169,30 +169,31 @@ class Nonogram(ShadingTask):
 
     name = "nonogram"
     rules = (
-        "Mark cells with 1, the others with 0. The clue of a row (left) or column (above) lists the "
-        "lengths of its runs of marked cells in order, separated by commas; 0 is no run. "
+        "Mark cells with 1, the others with 0. The clue of a row (left) or column (above) lists "
+        "the lengths of its runs of marked cells in order, separated by commas; 0 is no run. "
         f"{GRID_ANSWER}"
     )
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         size = (4, 6, 8, 9, 10)[level - 1]
         square = [[int(rng.random() < 0.6) for _ in range(size)] for _ in range(size)]
         rows, cols = _clues(square)
         return {"size": size, "rows": rows, "cols": cols}
 
-    def model(self, state: State) -> Model:
+    def _model(self, state: State) -> Model:
         size = state["size"]
         model = Model([OPEN] * size * size)
         for line, clue in zip(lines(size), state["rows"] + state["cols"], strict=True):
             model.add(line, _placements(size, tuple(clue)))
         return model
 
-    def holds(self, state: State, square: Square) -> bool:
+    def _holds(self, state: State, square: Square) -> bool:
         return _clues(square) == (state["rows"], state["cols"])
 
-    def scene(self, state: State) -> Board:
+    def _scene(self, state: State) -> Board:
         said = [tuple(",".join(map(str, c or [0])) for c in state[k]) for k in ("rows", "cols")]
-        return board(["." * state["size"]] * state["size"], left=said[0], above=said[1])
+        rows = ["." * state["size"]] * state["size"]
+        return Board(characters(rows), left=said[0], above=said[1])
 
 
 def clue_of(line: tuple[int, ...] | list[int]) -> list[int]:
@@ -228,12 +229,12 @@ class Aquarium(ShadingTask):
 
     name = "aquarium"
     rules = (
-        "Fill the regions with water (1; air is 0). Within a region water stands at one level: if a "
-        "cell holds water, so do all cells of its region in its row and below. The numbers "
+        "Fill the regions with water (1; air is 0). Within a region water stands at one level: if "
+        "a cell holds water, so do all cells of its region in its row and below. The numbers "
         f"beside the rows (left) and columns (above) count their cells with water. {GRID_ANSWER}"
     )
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         size = level + 3
         regions = partition(size, (2, 6), rng)
         square = [[0] * size for _ in range(size)]
@@ -244,7 +245,7 @@ class Aquarium(ShadingTask):
         rows, cols = _counts(square)
         return {"size": size, "regions": regions, "rows": rows, "cols": cols}
 
-    def model(self, state: State) -> Model:
+    def _model(self, state: State) -> Model:
         size = state["size"]
         model = _counting(state)
         for region in state["regions"]:
@@ -254,7 +255,7 @@ class Aquarium(ShadingTask):
                 model.add((r * size + c, u * size + v), _EQUAL if r == u else _NEEDS)
         return model
 
-    def holds(self, state: State, square: Square) -> bool:
+    def _holds(self, state: State, square: Square) -> bool:
         if _counts(square) != (state["rows"], state["cols"]):
             return False
         for region in state["regions"]:
@@ -263,7 +264,7 @@ class Aquarium(ShadingTask):
                 return False
         return True
 
-    def scene(self, state: State) -> Board:
+    def _scene(self, state: State) -> Board:
         regions, _ = letter(state["regions"], state["size"])
         return _counted(state, ["." * state["size"]] * state["size"], regions=regions)
 
@@ -285,11 +286,9 @@ def _counting(state: State) -> Model:
     return model
 
 
-def _counted(
-    state: State, symbols: list[str], regions: tuple[tuple[str, ...], ...] = ()
-) -> Board:
-    return board(
-        symbols,
+def _counted(state: State, rows: list[str], regions: tuple[tuple[str, ...], ...] = ()) -> Board:
+    return Board(
+        characters(rows),
         left=tuple(map(str, state["rows"])),
         above=tuple(map(str, state["cols"])),
         regions=regions,
@@ -302,15 +301,15 @@ class Campsite(ModelTask):
     name = "campsite"
     category = "puzzles"
     rules = (
-        "Place tents on empty cells (.). Each tent has a tree (T) beside it (not diagonally), no two "
-        "tents touch, not even diagonally, and the numbers beside the rows (left) and columns "
-        "(above) count their tents. Answer with the cells of the tents as (row,column), counted from "
-        "1, separated by spaces."
+        "Place tents on empty cells (.). Each tent has a tree (T) beside it (not diagonally), no "
+        "two tents touch, not even diagonally, and the numbers beside the rows (left) and columns "
+        "(above) count their tents. Answer with the cells of the tents as (row,column), counted "
+        "from 1, separated by spaces."
     )
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         size = level + 3
-        everything = list(product(range(size), repeat=2))
+        everything = squares(size)
         tents: set[Cell] = set()
         trees: set[Cell] = set()
         for cell in rng.sample(everything, len(everything)):
@@ -324,22 +323,22 @@ class Campsite(ModelTask):
         rows, cols = _counts(square)
         return {"size": size, "trees": sorted(map(list, trees)), "rows": rows, "cols": cols}
 
-    def model(self, state: State) -> Model:
+    def _model(self, state: State) -> Model:
         size = state["size"]
         trees = set(map(tuple, state["trees"]))
         model = _counting(state)
-        for r, c in product(range(size), repeat=2):
+        for r, c in squares(size):
             if (r, c) in trees or not trees & set(neighbours((r, c), size, size)):
                 model.domains[r * size + c] = 1
-        for r, c in product(range(size - 1), repeat=2):
+        for r, c in squares(size - 1):
             corner = r * size + c
             model.add((corner, corner + 1, corner + size, corner + size + 1), _AT_MOST_ONE)
         return model
 
-    def write(self, state: State, values: list[int]) -> str:
+    def _write(self, state: State, values: list[int]) -> str:
         return write_cells([divmod(i, state["size"]) for i, value in enumerate(values) if value])
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         size, listed = state["size"], cells(answer)
         tents, trees = set(listed), set(map(tuple, state["trees"]))
         if len(tents) < len(listed) or not all(inside(cell, size, size) for cell in tents):
@@ -352,9 +351,11 @@ class Campsite(ModelTask):
             for tent in tents
         )
 
-    def scene(self, state: State) -> Board:
+    def _scene(self, state: State) -> Board:
         size, trees = state["size"], state["trees"]
-        symbols = ["".join("T" if [r, c] in trees else "." for c in range(size)) for r in range(size)]
+        symbols = [
+            "".join("T" if [r, c] in trees else "." for c in range(size)) for r in range(size)
+        ]
         return _counted(state, symbols)
 
 
@@ -373,16 +374,18 @@ class Minesweeper(ModelTask):
         "from 1, separated by spaces."
     )
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         size, mines = level + 4, (3, 5, 6, 8, 9)[level - 1]
-        everything = list(product(range(size), repeat=2))
+        everything = squares(size)
         mined = set(rng.sample(everything, mines))
         clear = [cell for cell in everything if cell not in mined]
         shown = sorted(rng.sample(clear, len(clear) * 3 // 5))
-        numbers = [[r, c, len(mined & set(neighbours((r, c), size, size, AROUND)))] for r, c in shown]
+        numbers = [
+            [r, c, len(mined & set(neighbours((r, c), size, size, AROUND)))] for r, c in shown
+        ]
         return {"size": size, "mines": mines, "numbers": numbers}
 
-    def model(self, state: State) -> Model:
+    def _model(self, state: State) -> Model:
         size, mines = state["size"], state["mines"]
 
         def counted(domains: Domains) -> bool:
@@ -398,10 +401,10 @@ class Minesweeper(ModelTask):
                 model.add(covered, exactly(count, len(covered)))
         return model
 
-    def write(self, state: State, values: list[int]) -> str:
+    def _write(self, state: State, values: list[int]) -> str:
         return write_cells([divmod(i, state["size"]) for i, value in enumerate(values) if value])
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         size, listed = state["size"], cells(answer)
         mined, shown = set(listed), {(r, c) for r, c, _ in state["numbers"]}
         return (
@@ -414,9 +417,9 @@ class Minesweeper(ModelTask):
             )
         )
 
-    def scene(self, state: State) -> Board:
+    def _scene(self, state: State) -> Board:
         size = state["size"]
         table = [["."] * size for _ in range(size)]
         for r, c, count in state["numbers"]:
             table[r][c] = str(count)
-        return Board(tuple(map(tuple, table)), notes=(f"mines: {state['mines']}",))
+        return Board(characters(table), notes=(f"mines: {state['mines']}",))

@@ -13,7 +13,15 @@ from itertools import product
 from random import Random
 
 from rarefy.policy.tasks.helix.answers import Cell, cells, write_cells
-from rarefy.policy.tasks.helix.cells import AROUND, ModelTask, connected, inside, lines, neighbours
+from rarefy.policy.tasks.helix.cells import (
+    AROUND,
+    ModelTask,
+    connected,
+    inside,
+    lines,
+    neighbours,
+    squares,
+)
 from rarefy.policy.tasks.helix.csp import Domains, Model, Relation, Row, exactly
 from rarefy.policy.tasks.helix.scenes import Board
 from rarefy.policy.tasks.helix.task import State
@@ -31,7 +39,7 @@ class Snake(ModelTask):
         "(row,column), counted from 1, separated by spaces."
     )
 
-    def generate(self, level: int, rng: Random) -> State | None:
+    def _generate(self, level: int, rng: Random) -> State | None:
         size = (5, 7, 8, 9, 10)[level - 1]
         way = _random_snake(size, rng)
         if len(way) < 2 * size:
@@ -40,7 +48,7 @@ class Snake(ModelTask):
         cols = [sum(c == i for _, c in way) for i in range(size)]
         return {"size": size, "ends": [list(way[0]), list(way[-1])], "rows": rows, "cols": cols}
 
-    def model(self, state: State) -> Model:
+    def _model(self, state: State) -> Model:
         size = state["size"]
         ends = [tuple(end) for end in state["ends"]]
 
@@ -51,18 +59,18 @@ class Snake(ModelTask):
         model = Model([0b11] * size * size, possible=whole)
         for line, count in zip(lines(size), state["rows"] + state["cols"], strict=True):
             model.add(line, exactly(count, size))
-        for r, c in product(range(size), repeat=2):
+        for r, c in squares(size):
             beside = [u * size + v for u, v in neighbours((r, c), size, size)]
             at_end = (r, c) in ends
             if at_end:
                 model.domains[r * size + c] = 0b10
             model.add((r * size + c, *beside), _body(len(beside), 1 if at_end else 2))
-        for r, c in product(range(size - 1), repeat=2):
+        for r, c in squares(size - 1):
             corner = r * size + c
             model.add((corner, corner + 1, corner + size, corner + size + 1), _NOT_TOUCHING)
         return model
 
-    def write(self, state: State, values: list[int]) -> str:
+    def _write(self, state: State, values: list[int]) -> str:
         size = state["size"]
         body = {divmod(i, size) for i, value in enumerate(values) if value}
         start = tuple(state["ends"][0])
@@ -73,7 +81,7 @@ class Snake(ModelTask):
             body.discard(way[-1])
         return write_cells(way)
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         size, way = state["size"], cells(answer)
         place = {cell: i for i, cell in enumerate(way)}
         if len(place) < len(way) or [list(cell) for cell in way[:1] + way[-1:]] != state["ends"]:
@@ -91,7 +99,7 @@ class Snake(ModelTask):
             "cols"
         ] == [sum(c == i for _, c in way) for i in range(size)]
 
-    def scene(self, state: State) -> Board:
+    def _scene(self, state: State) -> Board:
         size = state["size"]
         table = [["."] * size for _ in range(size)]
         for (r, c), symbol in zip(state["ends"], "SE", strict=True):

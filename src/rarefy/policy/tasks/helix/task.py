@@ -6,10 +6,10 @@ class makes of them what users call:
 ==========  ====================  =========================================================
 a subclass  the base class        is
 ==========  ====================  =========================================================
-generate    sample(level, rng)    a state of the level asked for, with its prompt
-search      solve, skeleton       an answer, the work it took, the steps on the way to it
-check       verify                whether a text is a valid answer, judged by the rules alone
-scene       the prompt, render    what is to be seen, once, for both text and image
+_generate   sample(level, rng)    a state of the level asked for, with its prompt
+_search     solve, skeleton       an answer, the work it took, the steps on the way to it
+_check      verify                whether a text is a valid answer, judged by the rules alone
+_scene      the prompt, render    what is to be seen, once, for both text and image
 ==========  ====================  =========================================================
 
 Generators plant a solution and publish its clues; a puzzle may therefore have several, and a
@@ -109,19 +109,19 @@ class Task(ABC):
     rules: ClassVar[str]
 
     @abstractmethod
-    def generate(self, level: int, rng: Random) -> State | None:
+    def _generate(self, level: int, rng: Random) -> State | None:
         """Draw a state; None where the draw must be repeated."""
 
     @abstractmethod
-    def search(self, state: State) -> Solution:
+    def _search(self, state: State) -> Solution:
         """Solve a state."""
 
     @abstractmethod
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         """Judge an answer by the rules; :class:`Unreadable` counts as wrong."""
 
     @abstractmethod
-    def scene(self, state: State) -> Scene:
+    def _scene(self, state: State) -> Scene:
         """Lay out what the solver is given."""
 
     def sample(self, level: int, rng: Random) -> Problem:
@@ -148,9 +148,9 @@ class Task(ABC):
         if level not in LEVELS:
             raise ValueError(f"level must be one of 1 to 5, got {level!r}")
         for _ in range(_ATTEMPTS):
-            state = self.generate(level, rng)
+            state = self._generate(level, rng)
             if state is not None:
-                prompt = f"{self.rules}\n\n{describe(self.scene(state))}"
+                prompt = f"{self.rules}\n\n{describe(self._scene(state))}"
                 return Problem(self.name, level, prompt, state)
         raise GenerationError(f"{self.name}: no problem of level {level} in {_ATTEMPTS} draws")
 
@@ -162,7 +162,7 @@ class Task(ABC):
         GenerationError
             If the search passes its node limit.
         """
-        return self.search(problem.state)
+        return self._search(problem.state)
 
     def verify(self, problem: Problem, answer: str | bytes) -> bool:
         """Judge an answer; total on any text or bytes, and bounded in time.
@@ -181,17 +181,17 @@ class Task(ABC):
             return False
         text = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
         try:
-            return self.check(problem.state, text)
+            return self._check(problem.state, text)
         except Unreadable:
             return False
 
     def skeleton(self, problem: Problem) -> tuple[Anchor, ...]:
         """Steps of the solver in order, with the branches it took back, for SERG."""
-        return self.search(problem.state).anchors
+        return self._search(problem.state).anchors
 
     def render(self, problem: Problem) -> Image:
         """Draw the initial state (needs Pillow)."""
-        return paint(self.scene(problem.state))
+        return paint(self._scene(problem.state))
 
 
 def states(texts: Iterable[str]) -> tuple[Anchor, ...]:

@@ -13,10 +13,10 @@ from itertools import product
 from random import Random
 
 from rarefy.policy.tasks.helix.answers import Cell
-from rarefy.policy.tasks.helix.cells import connected, inside, lines, neighbours
+from rarefy.policy.tasks.helix.cells import connected, inside, lines, neighbours, squares
 from rarefy.policy.tasks.helix.csp import Domains, Model, Relation
 from rarefy.policy.tasks.helix.latin import Square, latin_square
-from rarefy.policy.tasks.helix.scenes import Board, board
+from rarefy.policy.tasks.helix.scenes import Board, characters, symbols
 from rarefy.policy.tasks.helix.shading import GRID_ANSWER, OPEN, ShadingTask, clue_of
 from rarefy.policy.tasks.helix.task import State
 
@@ -35,14 +35,14 @@ class Hitori(ShadingTask):
 
     name = "hitori"
     rules = (
-        "Shade cells (1; the others 0) so that no number is left unshaded twice in a row or column, "
-        "no two shaded cells are neighbours, and all unshaded cells hang together by their sides. "
-        f"{GRID_ANSWER}"
+        "Shade cells (1; the others 0) so that no number is left unshaded twice in a row or "
+        "column, no two shaded cells are neighbours, and all unshaded cells hang together by "
+        f"their sides. {GRID_ANSWER}"
     )
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         size = level + 3
-        everything = list(product(range(size), repeat=2))
+        everything = squares(size)
         shaded: set[Cell] = set()
         for cell in rng.sample(everything, len(everything)):
             apart = not shaded & set(neighbours(cell, size, size))
@@ -57,7 +57,7 @@ class Hitori(ShadingTask):
             numbers[r][c] = rng.choice(kept)
         return {"size": size, "numbers": numbers}
 
-    def model(self, state: State) -> Model:
+    def _model(self, state: State) -> Model:
         size = state["size"]
 
         def whole(domains: Domains) -> bool:
@@ -65,7 +65,7 @@ class Hitori(ShadingTask):
             return connected(sure, _where(domains, size, 0))
 
         model = Model([OPEN] * size * size, possible=whole)
-        flat = sum(state["numbers"], [])
+        flat = [number for row in state["numbers"] for number in row]
         for line in lines(size):
             for i, first in enumerate(line):
                 if i + 1 < size:
@@ -75,7 +75,7 @@ class Hitori(ShadingTask):
                         model.add((first, other), _NOT_NEITHER)
         return model
 
-    def holds(self, state: State, square: Square) -> bool:
+    def _holds(self, state: State, square: Square) -> bool:
         size, shaded = state["size"], _ones(square)
         if any(shaded & set(neighbours(cell, size, size)) for cell in shaded):
             return False
@@ -84,11 +84,11 @@ class Hitori(ShadingTask):
             for line in lines(size)
         ]
         return all(len(set(line)) == len(line) for line in kept) and connected(
-            set(product(range(size), repeat=2)) - shaded
+            set(squares(size)) - shaded
         )
 
-    def scene(self, state: State) -> Board:
-        return board(state["numbers"])
+    def _scene(self, state: State) -> Board:
+        return Board(symbols(state["numbers"]))
 
 
 _NOT_BOTH = Relation([(0, 0), (0, 1), (1, 0)])
@@ -108,9 +108,9 @@ class Tapa(ShadingTask):
         f"none. {GRID_ANSWER}"
     )
 
-    def generate(self, level: int, rng: Random) -> State:
+    def _generate(self, level: int, rng: Random) -> State:
         size = level + 2
-        everything = list(product(range(size), repeat=2))
+        everything = squares(size)
         painted = {rng.choice(everything)}
         for _ in range(6 * size * size):
             r, c = rng.choice(everything)
@@ -124,7 +124,7 @@ class Tapa(ShadingTask):
         chosen = sorted(rng.sample(blank, max(2, len(blank) // 2)))
         return {"size": size, "clues": [[r, c, _ring_clue((r, c), painted)] for r, c in chosen]}
 
-    def model(self, state: State) -> Model:
+    def _model(self, state: State) -> Model:
         size = state["size"]
 
         def whole(domains: Domains) -> bool:
@@ -132,7 +132,7 @@ class Tapa(ShadingTask):
             return connected(sure, _where(domains, size, 1))
 
         model = Model([OPEN] * size * size, possible=whole)
-        for r, c in product(range(size - 1), repeat=2):
+        for r, c in squares(size - 1):
             corner = r * size + c
             model.add((corner, corner + 1, corner + size, corner + size + 1), _NOT_ALL)
         for r, c, clue in state["clues"]:
@@ -143,7 +143,7 @@ class Tapa(ShadingTask):
             model.add(scope, _ring(on, tuple(clue)))
         return model
 
-    def holds(self, state: State, square: Square) -> bool:
+    def _holds(self, state: State, square: Square) -> bool:
         painted = _ones(square)
         return (
             connected(painted)
@@ -154,12 +154,12 @@ class Tapa(ShadingTask):
             )
         )
 
-    def scene(self, state: State) -> Board:
+    def _scene(self, state: State) -> Board:
         size = state["size"]
         table = [["."] * size for _ in range(size)]
         for r, c, clue in state["clues"]:
             table[r][c] = ",".join(map(str, clue or [0]))
-        return Board(tuple(map(tuple, table)))
+        return Board(characters(table))
 
 
 _NOT_ALL = Relation(row for row in product((0, 1), repeat=4) if not all(row))
@@ -169,7 +169,7 @@ def _square_at(painted: set[Cell], size: int) -> bool:
     """Whether some 2 by 2 square is painted whole."""
     return any(
         all((r + i, c + j) in painted for i, j in product((0, 1), repeat=2))
-        for r, c in product(range(size - 1), repeat=2)
+        for r, c in squares(size - 1)
     )
 
 

@@ -38,7 +38,7 @@ class WordLadder(Task):
     # Letters, fewest and most steps, words listed.
     _SIZES = ((3, 2, 3, 15), (4, 3, 4, 30), (4, 5, 6, 45), (5, 6, 7, 60), (5, 8, 10, 80))
 
-    def generate(self, level: int, rng: Random) -> State | None:
+    def _generate(self, level: int, rng: Random) -> State | None:
         length, fewest, most, listed = self._SIZES[level - 1]
         start = rng.choice(WORDS[length])
         came: dict[str, str] = {start: start}
@@ -62,7 +62,7 @@ class WordLadder(Task):
         used |= set(rng.sample(others, min(len(others), listed - len(used))))
         return {"from": start, "to": end, "words": sorted(used)}
 
-    def search(self, state: State) -> Solution:
+    def _search(self, state: State) -> Solution:
         words = state["words"]
         path, expanded, anchors = best_first(
             state["from"],
@@ -71,7 +71,7 @@ class WordLadder(Task):
         )
         return Solution(" ".join([state["from"], *path]), expanded, anchors)
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         ladder = [word.lower() for word in tokens(answer)]
         if not ladder or ladder[0] != state["from"] or ladder[-1] != state["to"]:
             return False
@@ -79,7 +79,7 @@ class WordLadder(Task):
             _one_letter(a, b) for a, b in zip(ladder, ladder[1:], strict=False)
         )
 
-    def scene(self, state: State) -> Board:
+    def _scene(self, state: State) -> Board:
         words = state["words"]
         notes = tuple(" ".join(words[i : i + 10]) for i in range(0, len(words), 10))
         return Board(
@@ -112,11 +112,11 @@ class WordSearch(Task):
     category = "puzzles"
     rules = (
         "Find each word of the list in the grid. Words run straight in any of the eight "
-        "directions. Answer with a line for each word: word (row,column)-(row,column), the cells of "
-        "its first and last letter, counted from 1."
+        "directions. Answer with a line for each word: word (row,column)-(row,column), the cells "
+        "of its first and last letter, counted from 1."
     )
 
-    def generate(self, level: int, rng: Random) -> State | None:
+    def _generate(self, level: int, rng: Random) -> State | None:
         size = 4 + 2 * level
         everything = WORDS[3] + WORDS[4] + WORDS[5]
         table: dict[Cell, str] = {}
@@ -136,7 +136,7 @@ class WordSearch(Task):
         ]
         return {"size": size, "grid": grid, "words": sorted(words)}
 
-    def search(self, state: State) -> Solution:
+    def _search(self, state: State) -> Solution:
         size, grid = state["size"], state["grid"]
         found, anchors, steps = [], [], 0
         for word in state["words"]:
@@ -159,7 +159,7 @@ class WordSearch(Task):
                     anchors.append(Anchor("retract", f"only {matched} letters agree"))
         return Solution("\n".join(found), steps, tuple(anchors))
 
-    def check(self, state: State, answer: str) -> bool:
+    def _check(self, state: State, answer: str) -> bool:
         size, grid = state["size"], state["grid"]
         found = []
         for line in filter(str.strip, answer.splitlines()):
@@ -179,5 +179,7 @@ class WordSearch(Task):
                 return False
         return sorted(found) == state["words"]
 
-    def scene(self, state: State) -> Board:
-        return Board(tuple(map(tuple, state["grid"])), notes=("words: " + " ".join(state["words"]),))
+    def _scene(self, state: State) -> Board:
+        return Board(
+            tuple(map(tuple, state["grid"])), notes=("words: " + " ".join(state["words"]),)
+        )
