@@ -49,8 +49,8 @@ def test_corrupted_answers_are_refused(task):
 
 
 @every_task
-def test_one_changed_symbol_is_refused_unless_the_rules_still_hold(task):
-    """Of answers with one symbol swapped for another of the answer, nearly all are wrong."""
+def test_most_answers_with_one_changed_symbol_are_refused(task):
+    """One symbol swapped for another may be another right answer, but seldom is."""
     rng = Random(1)
     wrong = tried = 0
     for level in (2, 3, 4):
@@ -62,7 +62,7 @@ def test_one_changed_symbol_is_refused_unless_the_rules_still_hold(task):
             other = rng.choice([x for x in symbols if x != answer[place]])
             tried += 1
             wrong += not task.verify(problem, answer[:place] + other + answer[place + 1 :])
-    assert wrong > 0.9 * tried
+    assert wrong > 0.8 * tried
 
 
 @every_task
@@ -159,18 +159,16 @@ def test_images_are_drawn(task):
 )
 def test_every_assignment_of_a_model_verifies(task):
     """Model and verifier state the rules twice; other solutions are accepted as well."""
-    several = 0
-    for level, index in itertools.product((1, 2, 3), range(8)):
+    several = False
+    for index, level in itertools.product(range(20), (2, 4, 5)):
         problem = draw(task, level, index)
-        answers = list(itertools.islice(task.answers(problem.state), 3))
+        answers = list(itertools.islice(task.answers(problem.state), 2))
         assert answers[0] == task.solve(problem).answer
         assert all(task.verify(problem, answer) for answer in answers)
-        several += len(set(answers)) > 1
-    assert several or task.name in _UNIQUE
-
-
-# Puzzles of which none of the drawn ones has two solutions.
-_UNIQUE: set[str] = set()
+        several |= len(set(answers)) > 1
+        if several and index >= 4:
+            break
+    assert several
 
 
 def test_bad_levels_and_names():

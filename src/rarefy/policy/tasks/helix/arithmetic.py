@@ -53,13 +53,14 @@ class TwentyFour(Task):
 def _combine(values: list[int]) -> tuple[str | None, int, list[Anchor]]:
     """Join two numbers at a time, depth first: expression, joins tried, anchors."""
     anchors: list[Anchor] = []
+    # Numbers left over that were met before: they led nowhere, or the search would be over.
+    seen: set[tuple[Fraction, ...]] = set()
     tried = 0
 
     def descend(left: list[tuple[Fraction, str]]) -> str | None:
         nonlocal tried
         if len(left) == 1:
             return left[0][1] if left[0][0] == 24 else None
-        seen = set()
         for i in range(len(left)):
             for j in range(len(left)):
                 if i == j:
@@ -67,7 +68,6 @@ def _combine(values: list[int]) -> tuple[str | None, int, list[Anchor]]:
                 (a, x), (b, y) = left[i], left[j]
                 rest = [left[k] for k in range(len(left)) if k not in (i, j)]
                 for sign, value in _joins(a, b, i < j):
-                    # The same numbers left over lead to the same end.
                     key = tuple(sorted([value, *(v for v, _ in rest)]))
                     if key in seen:
                         continue
@@ -167,7 +167,8 @@ class CryptoMath(ModelTask):
     )
 
     def _generate(self, level: int, rng: Random) -> State | None:
-        first, second = ((1, 2), (2, 2), (3, 3), (4, 3), (5, 4))[level - 1]
+        # Digits at which the solver's work was measured to rise.
+        first, second = ((1, 1), (2, 2), (3, 2), (5, 5), (6, 5))[level - 1]
         a = rng.randrange(10 ** (first - 1), 10**first)
         b = rng.randrange(10 ** (second - 1), 10**second)
         letters = rng.sample("ABCDEFGHIJKLMNOPQRSTUVWXYZ", 10)
