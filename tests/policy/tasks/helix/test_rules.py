@@ -2,7 +2,7 @@
 
 import pytest
 
-from rarefy.policy.tasks.helix import get_task
+from rarefy.policy.tasks.helix import get_task, list_tasks
 from rarefy.policy.tasks.helix.task import Problem
 
 CASES = {
@@ -153,7 +153,107 @@ CASES = {
             "cols": [1, 1],
         },
         [],
-        ["10\n01", "01\n10"],
+        ["10\n01", "01\n10", "11\n00"],
+    ),
+    "aquarium-wide": (
+        {
+            "size": 2,
+            "regions": [[[0, 0], [0, 1]], [[1, 0], [1, 1]]],
+            "rows": [2, 0],
+            "cols": [1, 1],
+        },
+        ["11\n00"],
+        ["00\n11", "10\n01"],
+    ),
+    "topological-sort": (
+        {"nodes": 3, "edges": [[0, 2]]},
+        ["0 1 2", "1 0 2", "0 2 1"],
+        ["2 0 1", "0 2", "0 1 2 2", "0 1 3"],
+    ),
+    "word-ladder": (
+        {"from": "cat", "to": "cog", "words": ["cat", "cog", "cot", "dog", "cut"]},
+        ["cat cot cog", "CAT cut cot cog"],
+        ["cat cog", "cat cot dot dog cog", "cat cot", "cot cog", "cat cats cot cog"],
+    ),
+    "eulerian-cycle": (
+        {"nodes": 3, "edges": [[0, 1], [0, 2], [1, 2]]},
+        ["0 1 2 0", "1 0 2 1"],
+        ["0 1 2", "0 1 0 2 0", "0"],
+    ),
+    "hamiltonian-path": (
+        {"nodes": 4, "edges": [[0, 1], [1, 2], [1, 3], [2, 3]]},
+        ["0 1 2 3", "0 1 3 2", "2 3 1 0"],
+        ["1 0 2 3", "0 1 2", "0 1 2 3 1"],
+    ),
+    "hamiltonian-cycle": (
+        {"nodes": 4, "edges": [[0, 1], [0, 3], [1, 2], [1, 3], [2, 3]]},
+        ["0 1 2 3 0", "2 1 0 3 2"],
+        ["0 1 2 3", "0 1 3 2 0", "0 1 0 3 0"],
+    ),
+    "max-flow": (
+        {"nodes": 4, "edges": [[0, 1, 3], [0, 2, 2], [1, 2, 2], [1, 3, 1], [2, 3, 3]]},
+        ["4", " 4\n"],
+        ["5", "3", "4.0", "four", "04 4"],
+    ),
+    "graph-isomorphism": (
+        {"nodes": 3, "first": [[0, 1], [1, 2]], "second": [[0, 1], [0, 2]]},
+        ["b a c", "c a b"],
+        ["a b c", "b a", "b a a", "b a d"],
+    ),
+    "numbrix": (
+        {"size": 2, "givens": [[1, 0], [0, 0]]},
+        ["1 2\n4 3", "1 4\n2 3"],
+        ["1 2\n3 4", "2 1\n3 4", "1 2\n4 4"],
+    ),
+    "futoshiki": (
+        {"size": 2, "givens": [[0, 0], [0, 0]], "less": [[0, 0, 0, 1]]},
+        ["1 2\n2 1", "12\n21"],
+        ["2 1\n1 2", "1 2\n1 2", "1 2"],
+    ),
+    "calcudoku": (
+        {
+            "size": 2,
+            "givens": [[0, 0], [0, 0]],
+            "cages": [
+                {"cells": [[0, 0], [0, 1]], "operation": "/", "target": 2},
+                {"cells": [[1, 0], [1, 1]], "operation": "-", "target": 1},
+            ],
+        },
+        ["1 2\n2 1", "2 1\n1 2"],
+        ["1 2\n1 2", "1 1\n2 2"],
+    ),
+    "skyscrapers": (
+        {
+            "size": 2,
+            "givens": [[0, 0], [0, 0]],
+            "above": [2, 1],
+            "below": [1, 2],
+            "left": [2, 1],
+            "right": [1, 2],
+        },
+        ["1 2\n2 1"],
+        ["2 1\n1 2", "1 2\n1 2"],
+    ),
+    "binairo": (
+        {"size": 4, "givens": [[0, 0, 0, 2], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]},
+        ["0011\n1100\n0101\n1010", "0101\n0011\n1100\n1010"],
+        # Two equal rows; a given changed; three alike in a column; unbalanced.
+        [
+            "0011\n1100\n0011\n1100",
+            "1100\n0011\n1010\n0101",
+            "0011\n0101\n0110\n1010",
+            "1111\n" * 4,
+        ],
+    ),
+    "kukurasu": (
+        {"size": 2, "rows": [2, 1], "cols": [2, 1]},
+        ["0 1\n1 0"],
+        ["1 0\n0 1", "1 1\n1 0"],
+    ),
+    "nonogram": (
+        {"size": 3, "rows": [[1, 1], [], [1]], "cols": [[1], [1], [1]]},
+        ["101\n000\n010"],
+        ["101\n010\n000", "110\n000\n001", "111\n000\n010"],
     ),
     "eulero": (
         {"size": 3, "givens": [[1, 0, 0], [0, 0, 0], [0, 0, 0]]},
@@ -170,7 +270,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_right_and_wrong_answers(name):
     state, right, wrong = CASES[name]
-    for suffix in ("-crossing", "-connected", "-grows"):
+    for suffix in ("-crossing", "-connected", "-grows", "-wide"):
         name = name.removesuffix(suffix)
     task, problem = get_task(name), Problem(name, 1, "", state)
     for answer in right:
@@ -179,3 +279,22 @@ def test_right_and_wrong_answers(name):
         assert not task.verify(problem, answer), answer
     if right:
         assert task.verify(problem, task.solve(problem).answer)
+
+
+def test_sudoku_asks_for_boxes_too():
+    blank = {"size": 9, "givens": [[0] * 9 for _ in range(9)]}
+    problem = Problem("sudoku", 1, "", blank)
+    right = [[(3 * (r % 3) + r // 3 + c) % 9 + 1 for c in range(9)] for r in range(9)]
+    cyclic = [[(r + c) % 9 + 1 for c in range(9)] for r in range(9)]
+    task = get_task("sudoku")
+    text, wrong = ("\n".join("".join(map(str, row)) for row in grid) for grid in (right, cyclic))
+    assert task.verify(problem, text)
+    assert not task.verify(problem, wrong)
+    blank["givens"][0][0] = right[0][0] % 9 + 1
+    assert not task.verify(problem, text)
+
+
+def test_every_task_but_the_lists_has_a_case():
+    known = {name for case in CASES for name in list_tasks() if case.startswith(name)}
+    lists = set(list_tasks("algorithms")) - {"crypto-math", "twenty-four"}
+    assert known | lists | {"sudoku"} == set(list_tasks())

@@ -3,6 +3,7 @@
 import itertools
 import json
 from random import Random
+from time import process_time
 
 import pytest
 from hypothesis import given, settings
@@ -96,7 +97,9 @@ def test_verify_is_total(task):
         "²",
         "A" * 5000,
     ):
+        start = process_time()
         assert task.verify(problem, text) is False
+        assert process_time() - start < 0.5
 
 
 _PIECES = st.text(alphabet="0123456789-+*/()=,.:# \nABCDLRUabcs²", max_size=60) | st.text(
@@ -142,8 +145,7 @@ def test_skeletons_retract_what_they_leave(task):
     assert all(anchor.text for anchor in anchors)
     kinds = [anchor.kind for anchor in anchors]
     assert set(kinds) <= {"state", "try", "retract"}
-    if task.name not in ("eulerian-path", "eulerian-cycle"):
-        assert kinds.count("retract") <= kinds.count("try")
+    assert kinds.count("retract") <= kinds.count("try")
 
 
 @every_task

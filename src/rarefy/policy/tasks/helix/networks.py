@@ -16,7 +16,7 @@ from rarefy.policy.tasks.helix.csp import Different, Model, Relation, mask
 from rarefy.policy.tasks.helix.routes import Edges, network, with_random_edges
 from rarefy.policy.tasks.helix.scenes import Network
 from rarefy.policy.tasks.helix.search import best_first
-from rarefy.policy.tasks.helix.task import Anchor, Solution, State, Task, states
+from rarefy.policy.tasks.helix.task import Solution, State, Task, states
 
 
 class ShortestPath(Task):
@@ -228,18 +228,18 @@ class _Eulerian(Task):
             near[b].append(a)
         odd = [node for node, beside in near.items() if len(beside) % 2]
         stack, way = [odd[0] if odd else 0], []
-        anchors = []
+        said: list[str] = []
         while stack:
             here = stack[-1]
             if near[here]:
                 there = near[here].pop()
                 near[there].remove(here)
-                anchors.append(Anchor("try", f"walk {here}-{there}"))
+                said.append(f"walk {here}-{there}")
                 stack.append(there)
             else:
-                anchors.append(Anchor("retract", f"no edge is left at {here}: step back over it"))
+                said.append(f"no edge is left at {here}: it is next from the end")
                 way.append(stack.pop())
-        return Solution(" ".join(map(str, way)), len(anchors), tuple(anchors))
+        return Solution(" ".join(map(str, way)), len(said), states(said))
 
     def _check(self, state: State, answer: str) -> bool:
         way = numbers(answer)
