@@ -4,8 +4,8 @@ The next state expanded has the least
 
 .. math:: f(s) = g(s) + w\,h(s)
 
-with g the cost so far and h a heuristic. With h = 0 the answer is cheapest; with w = 1 and an h
-that never overestimates too; a larger w finds some answer after fewer states.
+with g the cost so far and h a heuristic. With h = 0 the answer is cheapest, and so it is with w = 1
+and an h that no move lowers by more than its cost; a larger w finds some answer after fewer states.
 
 Source: Pohl 1970, *Heuristic search viewed as path finding in a graph*. Departures: none.
 """
@@ -86,10 +86,9 @@ def best_first(
             raise GenerationError(f"no path within {limit} states")
         for name, there, price in moves(state):
             through = cost[state] + price
-            if there not in cost or through < cost[there]:
+            if there not in seen and through < cost.get(there, through + 1):
                 cost[there] = through
                 came[there] = (state, name)
-                seen.discard(there)
                 counter += 1
                 heappush(queue, (through + weight * heuristic(there), counter, there))
     raise GenerationError("no path")

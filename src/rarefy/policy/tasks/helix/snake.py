@@ -92,8 +92,8 @@ class Snake(ModelTask):
             if i and way[i - 1] not in neighbours(cell, size, size):
                 return False
             for there in neighbours(cell, size, size, AROUND):
-                beside = there[0] == cell[0] or there[1] == cell[1]
-                if there in place and abs(place[there] - i) > (1 if beside else 2):
+                # Cells that share a side are an odd number of steps apart, those at a corner two.
+                if there in place and abs(place[there] - i) > 2:
                     return False
         return state["rows"] == [sum(r == i for r, _ in way) for i in range(size)] and state[
             "cols"
