@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rarefy.policy.tasks.helix import GenerationError, draw, get_task, list_tasks
+from rarefy.policy.tasks.helix import GenerationError, Problem, draw, get_task, list_tasks
 from rarefy.policy.tasks.helix.cells import ModelTask
 
 LEVELS = (1, 2, 3, 4, 5)
@@ -178,6 +178,15 @@ def test_bad_levels_and_names():
         TASKS[0].sample(6, Random(0))
     with pytest.raises(ValueError, match=r"name must be one of list_tasks\(\), got 'chess'"):
         get_task("chess")
+
+
+def test_what_cannot_be_solved_says_so():
+    ones = Problem("twenty-four", 1, "", {"values": [1, 1, 1, 1]})
+    with pytest.raises(GenerationError, match=r"twenty-four: \[1, 1, 1, 1\] cannot make 24"):
+        get_task("twenty-four").solve(ones)
+    star = Problem("hamiltonian-path", 1, "", {"nodes": 4, "edges": [[0, 1], [0, 2], [0, 3]]})
+    with pytest.raises(GenerationError, match="hamiltonian-path: not solved in"):
+        get_task("hamiltonian-path").solve(star)
 
 
 def test_a_generator_that_never_succeeds_says_so():

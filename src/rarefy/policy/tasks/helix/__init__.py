@@ -4,7 +4,9 @@
 ``answers``     reading and writing answers;
 ``scenes``      boards, networks and bars, as text and as images;
 ``csp``         finite-domain search, the solver of every puzzle;
-``search``      best-first search, the solver of every game;
+``cells``       tasks solved by a model, and boards of cells;
+``cycles``      cycles made of edges;
+``search``      best-first search, the solver of every game of moves;
 ``lists``       seven algorithms on a list of numbers;
 ``arithmetic``  twenty-four and crypto-math;
 ``networks``    shortest paths, flows, orders, Eulerian walks, isomorphism;

@@ -16,7 +16,7 @@ from rarefy.policy.tasks.helix.answers import Unreadable
 from rarefy.policy.tasks.helix.cells import ModelTask
 from rarefy.policy.tasks.helix.csp import Different, Model, Relation, Row, mask
 from rarefy.policy.tasks.helix.scenes import Board
-from rarefy.policy.tasks.helix.task import Anchor, Solution, State, Task
+from rarefy.policy.tasks.helix.task import Anchor, GenerationError, Solution, State, Task
 
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
 
@@ -40,7 +40,9 @@ class TwentyFour(Task):
 
     def _search(self, state: State) -> Solution:
         expression, tried, anchors = _combine(state["values"])
-        return Solution(str(expression), tried, tuple(anchors))
+        if expression is None:
+            raise GenerationError(f"{self.name}: {state['values']} cannot make 24")
+        return Solution(expression, tried, tuple(anchors))
 
     def _check(self, state: State, answer: str) -> bool:
         value, used = evaluate(answer)

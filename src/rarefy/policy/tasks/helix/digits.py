@@ -127,12 +127,12 @@ class Kakuro(ModelTask):
     def _generate(self, level: int, rng: Random) -> State | None:
         size = level + 1
         # A few cells are blocked at random, others as the lengths of runs then ask for.
-        board_ = Model([0b11] * size * size)
+        crossing = Model([0b11] * size * size)
         for line in lines(size):
-            board_.add(line, _crossing(size))
+            crossing.add(line, _crossing(size))
         for cell in rng.sample(range(size * size), max(0, level - 2)):
-            board_.domains[cell] = 0b10
-        blocked = next(solutions(board_, Log()), None)
+            crossing.domains[cell] = 0b10
+        blocked = next(solutions(crossing, Log()), None)
         if blocked is None or all(blocked):
             return None
         plan = [[0] * (size + 1)] + [
@@ -196,6 +196,7 @@ def runs(plan: Square) -> list[list[tuple[int, int]]]:
     found: list[list[tuple[int, int]]] = []
     for line in (*cells, *map(list, zip(*cells, strict=True))):
         run: list[tuple[int, int]] = []
+        # The corner is never white: it ends the last run.
         for r, c in [*line, (0, 0)]:
             if plan[r][c]:
                 run.append((r, c))
