@@ -8,7 +8,8 @@
 ``path``        a shortest way in a graph;
 ``sat``         bits that make every clause true;
 ``sudoku4``     sudoku of four by four;
-``suite``       all of them, as rows for a trainer and as one reward.
+``suite``       all of them, as rows for a trainer and as one reward;
+``helix``       42 long-chain tasks with solvers of their own, a package beside these.
 
 Each is a :class:`Task` of five levels, with verifier, partial credit and expert traces.
 :data:`TASKS` has them all by name.
