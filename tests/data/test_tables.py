@@ -87,5 +87,7 @@ def test_parquet_says_what_csv_says(tmp_path):
 
 def test_parquet_without_pyarrow_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match="needs pyarrow: pip install pyarrow, or give a .csv"):
+    with pytest.raises(
+        ImportError, match=r"needs pyarrow: pip install 'rarefy\[regression\]', or give a .csv"
+    ):
         read_table(write(tmp_path, "", "table.parquet"), "y")

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from rarefy.evidence.claims import Measurement, Measurements
+from rarefy.papers import robust_high_dimensional as recipe
 from rarefy.papers._recipe import Trial
 from rarefy.papers._robust_claims import MIXED, RECOVERIES, SOLVER_ARMS, SOLVERS, solver_claims
 from rarefy.papers._robust_mixed import measure_mixed, panel
@@ -48,3 +50,21 @@ def test_loud_subjects_are_as_many_as_said():
     spread = [np.std((y - X @ b)[groups == g]) for g in range(40)]
     assert sum(value > 4 for value in spread) == 4
     assert X.shape == (200, 6) and np.count_nonzero(b) == 5
+
+
+def test_the_figure_has_a_panel_for_every_part(measured):
+    found = Measurements(
+        Measurement(arm, 0, metric, value)
+        for arm, values in measured.items()
+        for metric, value in values.items()
+    )
+    ranking, iterations, recovery, mixed = recipe.figure(found).axes
+    assert ranking.get_ylabel().startswith("AUROC")
+    assert (len(iterations.lines), len(recovery.containers), len(mixed.lines)) == (4, 3, 5)
+
+
+def test_the_recipe_joins_all_parts():
+    assert set(SOLVER_ARMS) < set(recipe.PAPER.arms)
+    assert {claim.id.split("-")[0] for claim in recipe.PAPER.claims} >= {
+        f"c{i}" for i in range(1, 8)
+    }

@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from rarefy.models import character_tokenizer, open_model
-from rarefy.policy import train_policy
+from rarefy.policy import _warm_up, train_policy
+from rarefy.policy._warm_up import learning_rate
 from rarefy.policy.tasks import TASKS, task_of
-from rarefy.policy.train_policy import encode, examples_at, learning_rate, train
+from rarefy.policy.train_policy import encode, examples_at, train
 
 SORT = TASKS["sort"]
 
@@ -63,7 +64,7 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(small, tmp_path, mon
         return rate(step, steps)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_policy, "learning_rate", killed_at_the_fourth)
+        patch.setattr(_warm_up, "learning_rate", killed_at_the_fourth)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "killed", steps=4, tasks=[SORT], target_success=1.0)
     assert not (tmp_path / "killed" / "model").exists()

@@ -6,11 +6,11 @@ from scipy.optimize import approx_fprime
 from sklearn.linear_model import LogisticRegression
 
 from rarefy.operators import L0, L1, MCP, SCAD, ElasticNet
-from rarefy.regression._losses import LogisticLoss, PoissonLoss, SquaredLoss
 from rarefy.regression.accelerated_gradient import accelerated_gradient
 from rarefy.regression.composite import Composite, MeanLoss
 from rarefy.regression.conjugate_gradient import conjugate_gradient
 from rarefy.regression.first_order_path import first_order_path
+from rarefy.regression.losses import LogisticLoss, PoissonLoss, SquaredLoss
 from rarefy.regression.path import penalty_path
 
 PENALTIES = [L1(0.1), MCP(0.1, 3.0), SCAD(0.1, 3.7)]
@@ -131,6 +131,8 @@ def test_the_iterations_are_those_of_the_algorithm_box():
         (lambda X, y: Composite(X, MeanLoss(SquaredLoss(), y), L0(0.1)), "penalty must be"),
         (lambda X, y: Composite(X, MeanLoss(SquaredLoss(), y), ElasticNet(0.1)), "penalty must be"),
         (lambda X, y: Composite(X, MeanLoss(PoissonLoss(), y), L1(0.1)), "no curvature bound"),
+        (lambda X, y: Composite(X * np.nan, MeanLoss(SquaredLoss(), y), L1(0.1)), "X must be"),
+        (lambda X, y: Composite(X[0], MeanLoss(SquaredLoss(), y), L1(0.1)), "X must be a matrix"),
         (
             lambda X, y: Composite(X, MeanLoss(SquaredLoss(), y), L1(0.1), np.ones(3, bool)),
             "penalised must have shape",

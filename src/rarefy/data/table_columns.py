@@ -62,7 +62,7 @@ def parquet_columns(path: str | os.PathLike[str], *, without: Sequence[str] = ()
         Without pyarrow.
     """
     path = Path(path)
-    file = _open_parquet(path)
+    file = open_parquet(path)
     schema = file.schema_arrow
     kept = _kept(path, schema.names, without)
     types = {field.name: str(field.type) for field in schema}
@@ -107,7 +107,7 @@ def read_column(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
             return values.astype(float)
         except ValueError:
             return values
-    file = _open_parquet(path)
+    file = open_parquet(path)
     _kept(path, file.schema_arrow.names, [name])
     column = file.read(columns=[name]).column(name)
     if column.null_count:
@@ -155,12 +155,15 @@ def _load(path: Path, columns: Sequence[int], kind: type) -> NDArray[Any]:
     return values
 
 
-def _open_parquet(path: Path) -> ParquetFile:
+def open_parquet(path: Path) -> ParquetFile:
+    """Open a Parquet file, or say in a sentence why not."""
     try:
         from pyarrow import ArrowInvalid
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise ImportError("Parquet files need pyarrow: pip install 'rarefy[regression]'") from error
+        raise ImportError(
+            f"reading {path} needs pyarrow: pip install 'rarefy[regression]', or give a .csv file"
+        ) from error
     try:
         return ParquetFile(path)
     except ArrowInvalid as error:

@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rarefy.data.table_columns import open_parquet
+
 MOST_WORDS = 100
 """Different words in a column beyond which it is more likely an identifier than a category."""
 _MISSING = frozenset(("", "na", "n/a", "nan", "null", "none"))
@@ -139,17 +141,9 @@ def _column(name: str, texts: list[str]) -> np.ndarray:
 
 
 def _parquet_columns(path: Path) -> Iterable[tuple[str, np.ndarray]]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise ImportError(
-            f"reading {path} needs pyarrow: pip install pyarrow, or give a .csv file"
-        ) from error
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is no readable Parquet file: {error}") from error
+    table = open_parquet(path).read()
+    import pyarrow as pa
+
     _check_names(path, table.column_names)
     for name, column in zip(table.column_names, table.columns, strict=True):
         _check_missing(name, np.asarray(column.is_null(nan_is_null=True)))

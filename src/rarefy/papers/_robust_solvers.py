@@ -27,7 +27,7 @@ from rarefy.regression import (
     first_order_path,
     penalty_path,
 )
-from rarefy.regression._losses import SquaredLoss
+from rarefy.regression.losses import SquaredLoss
 
 _BLOCKS = ((0.5, 1.0), (5.0, 2.0), (10.0, 3.0), (20.0, 4.0), (50.0, 5.0))
 _LAM = 0.2

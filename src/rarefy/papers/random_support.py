@@ -84,13 +84,13 @@ def setup(
     rows, columns : int, optional
         Size of a table; 200 by 1,000 at default scale.
     draws : int, optional
-        Draws of pivots at each size; 3 at default scale.
+        Draws of pivots at each size; 2 at default scale.
     """
     from rarefy.papers._random_support_trials import K, design, problem, stream
 
     n = trial.pick(smoke=80, default=200, full=200) if rows is None else rows
     d = trial.pick(smoke=120, default=1000, full=1000) if columns is None else columns
-    draws = trial.pick(smoke=1, default=3, full=5) if draws is None else draws
+    draws = trial.pick(smoke=1, default=2, full=5) if draws is None else draws
     for name, value, least in (("rows", n, 4 * K), ("columns", d, 4 * K), ("draws", draws, 1)):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")

@@ -16,24 +16,20 @@ Departures from IGPO's models (8 B parameters): everything about size.
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
-import platform
 import random
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from rarefy.models._checkpoint import load_checkpoint, save_checkpoint
 from rarefy.models.characters import character_model, character_tokenizer
+from rarefy.policy._warm_up import finish, main, warm_up
 from rarefy.policy.diffusion import denoise, diffusion_loss
-from rarefy.policy.tasks import PERMUTE, TASKS, Problem, Task
-from rarefy.policy.train_policy import PEAK_RATE, examples_at, learning_rate
+from rarefy.policy.tasks import PERMUTE, Problem, Task
+from rarefy.policy.train_policy import examples_at
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -173,33 +169,18 @@ def train(
     seed : int, default 0
     device : str, default "cpu"
     """
-    out.mkdir(parents=True, exist_ok=True)
     tokenizer = character_tokenizer()
     model = character_model(tokenizer, seed=seed).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)
-    step, seconds = load_checkpoint(out / "checkpoint.pt", model, optimizer)
-    reached = 0.0
-    while True:
-        if step % EVALUATE_EVERY == 0 and step > 0:
-            save_checkpoint(out / "checkpoint.pt", model, optimizer, step, seconds)
-            reached = success(model, tokenizer, tasks, level=target_level, seed=seed)
-            _log.info("step %d success at level %d %.3f", step, target_level, reached)
-        if step >= steps or reached > target_success:
-            break
-        began = time.perf_counter()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps)
-        loss = loss_at(model, tokenizer, step, tasks, seed=seed)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        seconds += time.perf_counter() - began
-        step += 1
-        if step % 10 == 0:
-            _log.info("step %d loss %.4f seconds %.0f", step, loss.item(), seconds)
-    model.save_pretrained(out / "model")
-    tokenizer.save_pretrained(out / "model")
+    step, seconds = warm_up(
+        out,
+        model,
+        steps=steps,
+        loss_at=lambda step: loss_at(model, tokenizer, step, tasks, seed=seed),
+        success=lambda: success(model, tokenizer, tasks, level=target_level, seed=seed),
+        target_success=target_success,
+        evaluate_every=EVALUATE_EVERY,
+        log=_log,
+    )
 
     def by_level(*, reveal: bool) -> list[float]:
         return [
@@ -216,22 +197,15 @@ def train(
         "success": by_level(reveal=False),
         "success_revealed": by_level(reveal=True),
         "training_seconds": round(seconds),
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, {device}",
-        "torch": torch.__version__,
     }
-    (out / "model" / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
-    (out / "model" / "README.md").write_text(_card(facts, model.num_parameters()))
+    finish(out, model, tokenizer, facts, _card)
     _log.info("%s", facts)
 
 
-def _card(facts: dict[str, object], parameters: int) -> str:
-    tasks = facts["tasks"]
-    assert isinstance(tasks, list)
-    figures = {name: facts[name] for name in ("success", "success_revealed")}
+def _card(facts: dict[str, Any], parameters: int) -> str:
     rows = {
-        name: " | ".join(f"{value:.3f}" for value in values)
-        for name, values in figures.items()
-        if isinstance(values, list)
+        name: " | ".join(f"{value:.3f}" for value in facts[name])
+        for name in ("success", "success_revealed")
     }
     return f"""---
 license: apache-2.0
@@ -250,7 +224,7 @@ A masked-diffusion language model, {parameters:,} parameters, one token a charac
 
 | | |
 |---|---|
-| data | expert completions of `rarefy.policy.tasks`: {", ".join(tasks)} |
+| data | expert completions of `rarefy.policy.tasks`: {", ".join(facts["tasks"])} |
 | steps | {facts["steps"]}, seed {facts["seed"]}; stopped at success above \
 {facts["target_success"]} at level {facts["target_level"]} |
 | sampler | {SAMPLER_STEPS} steps, blocks of {BLOCK}, temperature 1 |
@@ -261,33 +235,5 @@ Trained by `python -m rarefy.policy.train_diffusion_policy`.
 """
 
 
-def _main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--steps", type=int, default=20_000, help="optimizer steps at most")
-    parser.add_argument("--tasks", default=PERMUTE.name, help="names, commas between")
-    parser.add_argument("--target-level", type=int, default=4, choices=CHECKED_LEVELS)
-    parser.add_argument("--target-success", type=float, default=0.03)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    names = args.tasks.split(",")
-    unknown = sorted(set(names) - set(TASKS))
-    if unknown:
-        parser.error(f"--tasks has {', '.join(unknown)}; the tasks are {', '.join(TASKS)}")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(args.threads)
-    train(
-        args.out,
-        steps=args.steps,
-        tasks=[TASKS[name] for name in names],
-        target_level=args.target_level,
-        target_success=args.target_success,
-        seed=args.seed,
-        device=args.device,
-    )
-
-
 if __name__ == "__main__":
-    _main()
+    main(__doc__.splitlines()[0], train, steps=20_000, tasks=PERMUTE.name, levels=CHECKED_LEVELS)

@@ -14,35 +14,29 @@ tasks, exceeds the target, or after ``--steps``. That makes the reward equally s
 seed. Every batch and evaluation is a function of seed and step, so that a killed run, started again
 with the same ``--out``, goes on from its last checkpoint as if nothing had happened. The finished
 folder holds config, safetensors, tokenizer and a model card (README.md).
-
-AdamW, betas 0.9 and 0.98, linear warm-up, then linear decay to a tenth, clipped at 1.
+The loop is in ``_warm_up``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
-import platform
 import random
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from rarefy.models._checkpoint import load_checkpoint, save_checkpoint
 from rarefy.models.characters import character_model, character_tokenizer
+from rarefy.policy._warm_up import PEAK_RATE, finish, main, warm_up
+from rarefy.policy.rollout import generate
 from rarefy.policy.tasks import LEVELS, TASKS, Problem, Task, hinted
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 BATCH = 64
-PEAK_RATE = 2e-3
-WARM_UP = 30
 LEVEL_SHARES = (0.40, 0.30, 0.22, 0.08, 0.0)
 HINTED_SHARE = 0.25
 EVALUATE_EVERY = 50
@@ -52,11 +46,6 @@ REPORT_PROMPTS, REPORT_GROUP = 32, 8
 """Prompts of each task and level, and completions of each, behind the model card's figures."""
 
 _log = logging.getLogger("rarefy.policy.train_policy")
-
-
-def learning_rate(step: int, steps: int) -> float:
-    """Linear warm-up, then linear decay to a tenth at the last step."""
-    return PEAK_RATE * min((step + 1) / WARM_UP, 1 - 0.9 * step / steps)
 
 
 def examples_at(step: int, tasks: Sequence[Task], *, seed: int) -> list[tuple[str, str]]:
@@ -95,7 +84,6 @@ def encode(
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-@torch.inference_mode()
 def sample_completions(
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
@@ -104,17 +92,15 @@ def sample_completions(
     seed: int,
 ) -> list[str]:
     """Sample one completion a problem at temperature 1, a little longer than experts' at most."""
-    batch = tokenizer([p.prompt for p in problems], padding=True, return_tensors="pt")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        ids = model.generate(
-            **batch.to(model.device),
-            do_sample=True,
-            top_k=0,
-            max_new_tokens=max(len(p.completion) for p in problems) + 8,
-        )
-    new = ids[:, batch["input_ids"].shape[1] :]
-    return tokenizer.batch_decode(new, skip_special_tokens=True)
+    rollout = generate(
+        model,
+        [tokenizer(p.prompt, add_special_tokens=False)["input_ids"] for p in problems],
+        max_new_tokens=max(len(p.completion) for p in problems) + 8,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        generator=torch.Generator(model.device).manual_seed(seed),
+    )
+    return rollout.text(tokenizer)
 
 
 def success(
@@ -192,34 +178,23 @@ def train(
     seed : int, default 0
     device : str, default "cpu"
     """
-    out.mkdir(parents=True, exist_ok=True)
     tokenizer = character_tokenizer()
     model = character_model(tokenizer, seed=seed).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)
-    step, seconds = load_checkpoint(out / "checkpoint.pt", model, optimizer)
-    reached = 0.0
-    while True:
-        if step % EVALUATE_EVERY == 0 and step > 0:
-            save_checkpoint(out / "checkpoint.pt", model, optimizer, step, seconds)
-            reached = success(model, tokenizer, tasks, level=target_level, seed=seed)
-            _log.info("step %d success at level %d %.3f", step, target_level, reached)
-        if step >= steps or reached > target_success:
-            break
-        began = time.perf_counter()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps)
+
+    def loss_at(step: int) -> Tensor:
         batch = encode(tokenizer, examples_at(step, tasks, seed=seed))
-        loss = model(**{name: rows.to(device) for name, rows in batch.items()}).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        seconds += time.perf_counter() - began
-        step += 1
-        if step % 10 == 0:
-            _log.info("step %d loss %.4f seconds %.0f", step, loss.item(), seconds)
-    model.save_pretrained(out / "model")
-    tokenizer.save_pretrained(out / "model")
+        return model(**{name: rows.to(device) for name, rows in batch.items()}).loss
+
+    step, seconds = warm_up(
+        out,
+        model,
+        steps=steps,
+        loss_at=loss_at,
+        success=lambda: success(model, tokenizer, tasks, level=target_level, seed=seed),
+        target_success=target_success,
+        evaluate_every=EVALUATE_EVERY,
+        log=_log,
+    )
     facts = {
         "steps": step,
         "seed": seed,
@@ -227,17 +202,13 @@ def train(
         "target_success": target_success,
         "by_task": {task.name: report(model, tokenizer, task, seed=seed) for task in tasks},
         "training_seconds": round(seconds),
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, {device}",
-        "torch": torch.__version__,
     }
-    (out / "model" / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
-    (out / "model" / "README.md").write_text(_card(facts, model.num_parameters()))
+    finish(out, model, tokenizer, facts, _card)
     _log.info("%s", facts)
 
 
-def _card(facts: dict[str, object], parameters: int) -> str:
+def _card(facts: dict[str, Any], parameters: int) -> str:
     by_task = facts["by_task"]
-    assert isinstance(by_task, dict)
     table = "\n".join(
         f"| {name} | "
         + " | ".join(f"{f['success']:.3f} ({f['all_wrong']:.2f})" for f in levels)
@@ -276,33 +247,5 @@ Trained by `python -m rarefy.policy.train_policy`.
 """
 
 
-def _main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--steps", type=int, default=2000, help="optimizer steps at most")
-    parser.add_argument("--tasks", default=",".join(TASKS), help="names, with commas between")
-    parser.add_argument("--target-level", type=int, default=4, choices=LEVELS)
-    parser.add_argument("--target-success", type=float, default=0.03)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    names = args.tasks.split(",")
-    unknown = sorted(set(names) - set(TASKS))
-    if unknown:
-        parser.error(f"--tasks has {', '.join(unknown)}; the tasks are {', '.join(TASKS)}")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(args.threads)
-    train(
-        args.out,
-        steps=args.steps,
-        tasks=[TASKS[name] for name in names],
-        target_level=args.target_level,
-        target_success=args.target_success,
-        seed=args.seed,
-        device=args.device,
-    )
-
-
 if __name__ == "__main__":
-    _main()
+    main(__doc__.splitlines()[0], train, steps=2000, tasks=",".join(TASKS), levels=LEVELS)

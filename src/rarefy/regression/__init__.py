@@ -3,6 +3,8 @@
 Linear models   ``linear``                least squares, logistic and Poisson regression with any
                                           separable penalty, with and without cross-validation
                 ``path``                  :func:`penalty_path`: solutions along strengths
+                ``losses``                :class:`SquaredLoss`, :class:`LogisticLoss`,
+                                          :class:`PoissonLoss` of a linear predictor
 Random pivots   ``pivots``                :func:`random_pivot_basis`, :class:`PivotPreconditioner`,
                                           :func:`preconditioner_quality`
                 ``random_pivot_lasso``    :class:`RandomPivotLasso`
@@ -41,6 +43,7 @@ from rarefy.regression.linear import (
     SparsePoissonRegression,
     SparsePoissonRegressionCV,
 )
+from rarefy.regression.losses import LogisticLoss, PoissonLoss, SquaredLoss
 from rarefy.regression.mixed_effects import TsallisMixedRegressor
 from rarefy.regression.mutual_information import linfoot
 from rarefy.regression.path import PenaltyPath, penalty_path
@@ -61,6 +64,9 @@ from rarefy.regression.sparse_bayes import (
 )
 
 __all__ = [
+    "LogisticLoss",
+    "PoissonLoss",
+    "SquaredLoss",
     "Composite",
     "Descent",
     "IrsMimo",

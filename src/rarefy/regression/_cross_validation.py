@@ -16,9 +16,9 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import check_array
 
 from rarefy.operators import L1, Penalty
-from rarefy.regression._losses import Vector
 from rarefy.regression._model import SparseModel
 from rarefy.regression._solver import Solution
+from rarefy.regression.losses import Vector
 from rarefy.regression.path import check_options, strength_grid, walk, warn_of
 
 

@@ -14,8 +14,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from rarefy.operators import L1, Penalty
-from rarefy.regression._losses import Loss, Vector
 from rarefy.regression._solver import PathSolver, Solution
+from rarefy.regression.losses import Loss, Vector
 from rarefy.regression.path import check_options, largest_strength, row_weights, walk, warn_of
 
 NONCONVEX_PATH = 20

@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from rarefy.operators import L1, ElasticNet, Penalty
-from rarefy.regression._losses import Loss, Vector
+from rarefy.regression.losses import Loss, Vector
 
 
 def has_gap(penalty: Penalty) -> bool:

@@ -29,9 +29,9 @@ import scipy.sparse as sp
 from rarefy.kernels.cpu.coordinate_descent import WINDOW, penalty_sum, violations
 from rarefy.operators import Penalty
 from rarefy.operators._twins import twin
-from rarefy.regression._losses import Loss, SquaredLoss, Vector
 from rarefy.regression._optimality import duality_gap, has_gap, quadratic_gap
 from rarefy.regression._quadratic import GramForm, working_form
+from rarefy.regression.losses import Loss, SquaredLoss, Vector
 
 SMALLEST_SET = 100
 GRAM_LIMIT = 4096

@@ -10,9 +10,9 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import d2_tweedie_score
 from sklearn.utils.multiclass import check_classification_targets
 
-from rarefy.regression._losses import LogisticLoss, PoissonLoss, SquaredLoss, Vector
 from rarefy.regression._model import SparseModel
 from rarefy.regression._solver import Solution
+from rarefy.regression.losses import LogisticLoss, PoissonLoss, SquaredLoss, Vector
 
 
 class _OneTarget(RegressorMixin, SparseModel):

@@ -13,14 +13,15 @@ is a mean, where the authors' code divides by 2n.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rarefy.operators import L1, MCP, SCAD, Penalty
-from rarefy.regression._losses import Loss
+from rarefy.regression.losses import Loss
 
 Vector = NDArray[np.float64]
 
@@ -90,33 +91,43 @@ class Composite:
     smooth: Smooth
     penalty: Penalty
     penalised: NDArray[np.bool_] | None = None
-    lam: float = field(init=False)
-    lipschitz: float = field(init=False)
-    _cuts: Vector = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.penalty, L1 | MCP | SCAD) or getattr(
             self.penalty, "positive", False
         ):
             raise ValueError(f"penalty must be a two-sided L1, MCP or SCAD, got {self.penalty!r}")
+        if self.X.ndim != 2 or not np.isfinite(self.X).all():
+            raise ValueError(f"X must be a matrix of finite numbers, got shape {self.X.shape}")
         if not np.isfinite(self.smooth.bound):
             raise ValueError("the smooth part has no curvature bound, so no step size is safe")
-        n, p = self.X.shape
-        mask = np.ones(p, bool) if self.penalised is None else self.penalised
-        if mask.shape != (p,):
-            raise ValueError(f"penalised must have shape ({p},), got {mask.shape}")
-        gram = self.X @ self.X.T if n < p else self.X.T @ self.X
-        spectral = float(np.linalg.eigvalsh(gram)[-1])
-        object.__setattr__(self, "lam", float(self.penalty.lam))
-        object.__setattr__(self, "_cuts", np.where(mask, self.lam, 0.0))
-        object.__setattr__(
-            self, "lipschitz", max(self.smooth.bound * spectral, self._weak_convexity(), 1e-300)
-        )
+        p = self.X.shape[1]
+        if self.penalised is not None and self.penalised.shape != (p,):
+            raise ValueError(f"penalised must have shape ({p},), got {self.penalised.shape}")
 
-    def _weak_convexity(self) -> float:
+    @property
+    def lam(self) -> float:
+        """Slope of the penalty at 0."""
+        return float(self.penalty.lam)
+
+    @cached_property
+    def lipschitz(self) -> float:
+        """Constant of the smooth part's gradient, the penalty's concave part included."""
+        n, p = self.X.shape
+        gram = self.X @ self.X.T if n < p else self.X.T @ self.X
+        convex = self.smooth.bound * float(np.linalg.eigvalsh(gram)[-1])
+        concave = 0.0
         if isinstance(self.penalty, MCP):
-            return 1.0 / self.penalty.gamma
-        return 1.0 / (self.penalty.a - 1.0) if isinstance(self.penalty, SCAD) else 0.0
+            concave = 1.0 / self.penalty.gamma
+        elif isinstance(self.penalty, SCAD):
+            concave = 1.0 / (self.penalty.a - 1.0)
+        return max(convex, concave, np.finfo(float).tiny)
+
+    @cached_property
+    def _cuts(self) -> Vector:
+        """Strength of each coefficient's penalty."""
+        p = self.X.shape[1]
+        return np.where(np.ones(p, bool) if self.penalised is None else self.penalised, self.lam, 0)
 
     @property
     def penalises(self) -> NDArray[np.bool_]:

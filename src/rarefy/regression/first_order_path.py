@@ -69,7 +69,7 @@ def first_order_path(
     --------
     >>> from rarefy.operators import L1
     >>> from rarefy.regression import MeanLoss, conjugate_gradient
-    >>> from rarefy.regression._losses import SquaredLoss
+    >>> from rarefy.regression.losses import SquaredLoss
     >>> smooth = MeanLoss(SquaredLoss(), np.array([8.0, 4, 0, 0]))
     >>> _, coefs = first_order_path(np.eye(4), smooth, L1(1.0), conjugate_gradient, strengths=[1.5])
     >>> coefs.round(5).tolist()

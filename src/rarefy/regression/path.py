@@ -24,8 +24,8 @@ from sklearn.utils.validation import _check_sample_weight
 from rarefy.kernels.cpu.coordinate_descent import violations
 from rarefy.operators import L1, MCP, SCAD, ElasticNet, Penalty
 from rarefy.operators._twins import twin
-from rarefy.regression._losses import LogisticLoss, Loss, PoissonLoss, SquaredLoss
 from rarefy.regression._solver import PathSolver, Solution, steps_of
+from rarefy.regression.losses import LogisticLoss, Loss, PoissonLoss, SquaredLoss
 
 
 @dataclasses.dataclass(frozen=True)

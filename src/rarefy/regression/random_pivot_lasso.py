@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -322,22 +323,15 @@ class RandomPivotLasso(RegressorMixin, BaseEstimator):
         return refitted
 
 
+@dataclass(frozen=True)
 class _DrawFit:
-    """One draw's coefficients on the table's columns, along its strengths."""
+    """One draw's coefficients on the table's columns, a row for each strength."""
 
-    def __init__(
-        self,
-        coefs: NDArray,
-        pivots: NDArray[np.int_],
-        strengths: NDArray,
-        l1_norms: NDArray,
-        n_iter: int,
-    ) -> None:
-        self.coefs = coefs
-        self.pivots = pivots
-        self.strengths = strengths
-        self.l1_norms = l1_norms
-        self.n_iter = n_iter
+    coefs: NDArray
+    pivots: NDArray[np.int_]
+    strengths: NDArray
+    l1_norms: NDArray
+    n_iter: int
 
 
 class _Table:

@@ -140,12 +140,7 @@ def descend_dense(
         if largest <= tol:
             return epoch + 1
         if epoch % WINDOW == WINDOW - 1:
-            _remember(WINDOW, coef, residual, iterates, states)
-            if _extrapolate(iterates, states):
-                before = _objective(coef, residual, twin)
-                if _objective(iterates[0], states[0], twin) < before:
-                    coef[:] = iterates[0]
-                    residual[:] = states[0]
+            _leap(coef, residual, iterates, states, twin)
     return epochs
 
 
@@ -227,12 +222,7 @@ def descend_sparse(
         if epoch % WINDOW == WINDOW - 1:
             _settle(residual, rows, offset)
             offset = 0.0
-            _remember(WINDOW, coef, residual, iterates, states)
-            if _extrapolate(iterates, states):
-                before = _objective(coef, residual, twin)
-                if _objective(iterates[0], states[0], twin) < before:
-                    coef[:] = iterates[0]
-                    residual[:] = states[0]
+            _leap(coef, residual, iterates, states, twin)
     _settle(residual, rows, offset)
     return epochs
 
@@ -275,6 +265,17 @@ def _gram_objective(linear: Any, coef: Any, gradient: Any, twin: Any) -> Any:
     for j in range(coef.size):
         total += coef[j] * (gradient[j] - linear[j])
     return total / 2.0 + penalty_sum(coef, twin)
+
+
+@njit(cache=True, nogil=True)
+def _leap(coef: Any, residual: Any, iterates: Any, states: Any, twin: Any) -> None:
+    """Extrapolate a window, and go there if the objective is lower."""
+    _remember(WINDOW, coef, residual, iterates, states)
+    if _extrapolate(iterates, states):
+        before = _objective(coef, residual, twin)
+        if _objective(iterates[0], states[0], twin) < before:
+            coef[:] = iterates[0]
+            residual[:] = states[0]
 
 
 @njit(cache=True, nogil=True)
