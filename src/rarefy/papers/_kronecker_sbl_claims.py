@@ -132,15 +132,18 @@ def kronecker_sbl_claims() -> tuple[Claim, ...]:
             )
             for name, arm in (("am", AM), ("svd", SVD))
         ),
+        # The paper's table is of means, which a lost channel dominates; the median says what happens
+        # in an ordinary one.
         *(
             ratio(
-                id=f"c5-{name}-{snr}",
-                metric=f"nmse_irs_{snr}",
+                id=f"c5-{name}-{kind or 'median'}-{snr}",
+                metric=f"{kind}{'_' * bool(kind)}nmse_irs_{snr}",
                 arm=PC,
                 versus=other,
                 margin=2 / 3,
-                text=f"On the channel at {snr} dB PC-KroSBL leaves at most 0.6 of {other}'s error.",
+                text=f"On {channel} at {snr} dB PC-KroSBL leaves at most 0.6 of {other}'s error.",
             )
+            for kind, channel in (("mean", "average over channels"), ("", "the median channel"))
             for snr in (8, 16)
             for name, other in (("svd", SVD), ("am", AM))
         ),

@@ -218,8 +218,10 @@ def _channels(arm: str, shared: Shared, trial: Trial) -> dict[str, float]:
 
     values: dict[str, float] = {}
     for snr, channels in shared.channels.items():
+        if arm == PATTERN and snr != CHANNEL_SNRS[0]:
+            continue
         # without structure a channel takes seconds
-        count = {PATTERN: 1, DENSE: 3}.get(arm, len(channels))
+        count = {PATTERN: 1, DENSE: 2}.get(arm, len(channels))
         errors, symbols, seconds = [], [], []
         for i, channel in enumerate(channels[:count]):
             trial.progress(f"channel {i + 1} at {snr} dB", 0.7)
