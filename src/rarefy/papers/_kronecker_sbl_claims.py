@@ -132,8 +132,8 @@ def kronecker_sbl_claims() -> tuple[Claim, ...]:
             )
             for name, arm in (("am", AM), ("svd", SVD))
         ),
-        # The paper's table is of means, which a lost channel dominates; the median says what happens
-        # in an ordinary one.
+        # The paper's table is of means, which a lost channel dominates; the median says what
+        # happens in an ordinary one.
         *(
             ratio(
                 id=f"c5-{name}-{kind or 'median'}-{snr}",
