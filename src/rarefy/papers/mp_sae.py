@@ -188,7 +188,7 @@ def _measure_planted(arm: str, trial: Trial) -> dict[str, float]:
     shared, recovered = side_by_side(
         [
             partial(learn_modalities, arm, steps=steps, **sizes),
-            partial(learn_superposed, arm, steps=2 * steps, **sizes),
+            partial(learn_superposed, arm, steps=steps, **sizes),
         ]
     )
     return {"shared_latents": shared, "recovery_superposed": recovered}
