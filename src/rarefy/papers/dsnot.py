@@ -179,7 +179,7 @@ def setup(
     held_out = windows(
         tokens(evaluation, "heldout", every=trial.pick(smoke=10, default=1, full=1)),
         trial.pick(smoke=32, default=160, full=2048),
-        limit=trial.pick(smoke=2, default=8, full=64),
+        limit=trial.pick(smoke=2, default=7, full=64),
     )
     stats: dict[str, LayerStats] = {}
     walk_blocks(network, held_out, lambda name, _, s: stats.update({name: s}), gram=True)
