@@ -115,7 +115,7 @@ def _measure_tree(arm: str, trial: Trial) -> dict[str, float]:
 
     settings = {name: setting for name, setting in TREES.items() if arm in setting[2]}
     trial.progress("learning concept trees", 0.0)
-    steps = trial.pick(smoke=6, default=900, full=15_000)
+    steps = trial.pick(smoke=6, default=820, full=15_000)
     learned = side_by_side(
         [
             partial(
