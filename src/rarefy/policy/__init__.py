@@ -10,6 +10,12 @@ Sampling
     ``rollout``      :func:`generate`, and :func:`score` with a gradient;
     ``sampling``     :class:`DynamicSampler`: draw until enough groups pass a filter;
     ``curricula``    :class:`Uniform`, :class:`Staged`, :class:`SuccessBand`.
+Training
+    ``batches``      :class:`TaskProblems`, :class:`RowProblems`, and the :class:`Batch` of a step;
+    ``trainer``      :class:`PolicyTrainer`: the loop, with an objective and a sampler;
+    ``evaluation``   :func:`evaluate`: success and pass@k by level.
+Objectives
+    ``grpo``         :class:`GRPO`, :class:`RLOO`.
 Tasks and policies
     ``tasks/``       problems at five levels with verifiers, partial credit and expert traces;
     ``diffusion``    masked diffusion over a canvas: the loss, and the sampler that fills it;
@@ -27,7 +33,10 @@ from rarefy.policy.advantages import (
     reward_tensor,
     rloo,
 )
+from rarefy.policy.batches import Batch, Problems, RowProblems, TaskProblems, join, read_jsonl
 from rarefy.policy.curricula import Curriculum, Staged, SuccessBand, Uniform
+from rarefy.policy.evaluation import Evaluation, evaluate
+from rarefy.policy.grpo import GRPO, RLOO
 from rarefy.policy.kl import kl_estimate
 from rarefy.policy.losses import (
     cispo,
@@ -61,23 +70,34 @@ from rarefy.policy.sampling import (
     NotEnoughGroups,
     has_variance,
 )
+from rarefy.policy.trainer import Objective, PolicyTrainer, Sampler, plain
 
 __all__ = [
+    "GRPO",
+    "RLOO",
+    "Batch",
     "ClipStats",
     "CompletionStats",
     "Curriculum",
     "Draw",
     "DynamicSampler",
+    "Evaluation",
     "Filled",
     "GroupFilter",
     "GroupOutcomes",
     "MeanBetween",
     "NotEnoughGroups",
+    "Objective",
     "PassAtK",
+    "PolicyTrainer",
+    "Problems",
     "Rollout",
+    "RowProblems",
+    "Sampler",
     "Scores",
     "Staged",
     "SuccessBand",
+    "TaskProblems",
     "TokenAdvantages",
     "Uniform",
     "batch_norm",
@@ -88,6 +108,7 @@ __all__ = [
     "completion_stats",
     "concatenate",
     "constant_mean",
+    "evaluate",
     "gae",
     "generate",
     "group_norm",
@@ -95,10 +116,13 @@ __all__ = [
     "grouped",
     "has_variance",
     "importance_ratio",
+    "join",
     "kl_estimate",
     "left_pad",
     "mean_pass_at_k",
     "pass_at_k",
+    "plain",
+    "read_jsonl",
     "reinforce",
     "reward_tensor",
     "rloo",

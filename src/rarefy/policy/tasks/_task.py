@@ -21,9 +21,9 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 from rarefy.rewards import RowReward
 
@@ -68,6 +68,9 @@ class Problem:
     task : str
     level : int
     prompt, trace, answer : str
+        Trace and answer may be empty where no expert is known.
+    columns : mapping, default empty
+        What else a reward needs to know of the problem.
     """
 
     task: str
@@ -75,6 +78,7 @@ class Problem:
     prompt: str
     trace: str
     answer: str
+    columns: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def completion(self) -> str:
