@@ -31,8 +31,9 @@ venv: .venv/all  ## .venv from the lock, with rarefy and every extra in it
 demo: .venv/base  ## one paper per domain, and one page with what came out
 	$(BIN)/rarefy tour
 
+# A worker for each core and one thread in each: threads that wait for each other cost more.
 test: .venv/dev  ## the tests
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: .venv/dev  ## lint, formatting, types, import rules
 	$(BIN)/ruff check

@@ -64,7 +64,7 @@ train(sae, ArrayStream(x, batch_size=512), steps=200)
 print(bidirectionality(sae.encode(x)).two_sided().float().mean())
 """,
     seeds={"smoke": 1, "default": 3, "full": 5},
-    tour_seeds=2,
+    tour_seeds=1,
 )
 
 

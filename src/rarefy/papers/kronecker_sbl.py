@@ -73,7 +73,7 @@ sbl = KroneckerSBL("am", coupling=(0.8, 0, 0.8), noise_var=problem.noise_var)
 sbl.fit(problem.factors, problem.y)
 print(problem.nmse(sbl.coef_), [len(index) for index in sbl.support_])
 """,
-    seeds={"smoke": 2, "default": 5, "full": 20},
+    seeds={"smoke": 1, "default": 5, "full": 20},
     tour_seeds=0,
 )
 

@@ -51,7 +51,7 @@ class TaskProblems:
     >>> from rarefy.policy.tasks import COUNTDOWN
     >>> problems = TaskProblems({(COUNTDOWN, 3): 1.0, (COUNTDOWN, 4): 1.0}, seed=0)
     >>> [problem.level for problem in problems.draw(4)]
-    [3, 4, 4, 3]
+    [3, 3, 4, 4]
     """
 
     def __init__(
