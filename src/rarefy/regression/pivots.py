@@ -98,6 +98,13 @@ def random_pivot_basis(
     >>> bool(abs(X[:, basis.pivots].T @ basis.residuals(X)).max() < 1e-12)
     True
     """
+    return pivots_and_residuals(X, n_pivots, random_state=random_state, rtol=rtol)[0]
+
+
+def pivots_and_residuals(
+    X: NDArray, n_pivots: int, *, random_state: Any, rtol: float
+) -> tuple[PivotBasis, NDArray]:
+    """:func:`random_pivot_basis`, and the residuals that it computed on the way, shape (n, p)."""
     n, p = X.shape
     if not 0 <= n_pivots < n:
         raise ValueError(f"n_pivots must be < n_samples = {n} and at least 0, got {n_pivots}")
@@ -111,13 +118,13 @@ def random_pivot_basis(
     inside = q.T @ X
     left = X - q @ inside
     left -= q @ (q.T @ left)
-    norms = np.linalg.norm(left, axis=0)
+    norms = np.sqrt(np.einsum("ij,ij->j", left, left))
     norms[pivots] = 0.0
-    kept = norms > rtol * np.linalg.norm(X, axis=0)
+    kept = norms > rtol * np.sqrt(np.einsum("ij,ij->j", X, X))
     scales = np.zeros(p)
     scales[kept] = n**0.5 / norms[kept]
     coefficients = solve_triangular(r, inside) if rank else np.zeros((0, p))
-    return PivotBasis(pivots, q, r, coefficients, norms, scales)
+    return PivotBasis(pivots, q, r, coefficients, norms, scales), left
 
 
 def preconditioner_quality(

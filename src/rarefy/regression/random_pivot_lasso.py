@@ -29,7 +29,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from rarefy.operators import L1
 from rarefy.regression.path import penalty_path
-from rarefy.regression.pivots import PivotBasis, random_pivot_basis
+from rarefy.regression.pivots import PivotBasis, pivots_and_residuals
 
 # Strengths of a path over its largest. Columns that lean on each other need weak ones; behind
 # pivots, with soon as many coefficients as rows, nothing is to be found below these.
@@ -74,7 +74,7 @@ class RandomPivotLasso(RegressorMixin, BaseEstimator):
     tol : float, default 1e-3
         Duality gap over the null model's loss, on each path.
     rtol : float, default 1e-10
-        As in :func:`random_pivot_basis`.
+        As in :func:`rarefy.regression.random_pivot_basis`.
     random_state : int, RandomState or None
 
     Attributes
@@ -270,9 +270,11 @@ class RandomPivotLasso(RegressorMixin, BaseEstimator):
 
     def _draw(self, table: _Table, size: int, seed: int, share: int | None) -> _DrawFit:
         """Fit one draw along its path, or at one place of it."""
-        basis = random_pivot_basis(table.X, size, random_state=int(seed), rtol=self.rtol)
+        basis, residuals = pivots_and_residuals(
+            table.X, size, random_state=int(seed), rtol=self.rtol
+        )
         scales = table.scales(basis)
-        atoms = basis.residuals(table.X) * scales
+        atoms = residuals * scales
         left = table.y - basis.q @ (basis.q.T @ table.y)
         n, p = atoms.shape
         top = float(abs(atoms.T @ left).max(initial=0.0)) / n
