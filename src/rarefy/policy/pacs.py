@@ -7,9 +7,8 @@ For G completions of a prompt, whose rewards R are 0 or 1,
     \ell = -\frac{1}{N} \sum_i w_i \bigl[ R_i \log \sigma(\psi_i)
     + (1 - R_i) \log(1 - \sigma(\psi_i)) \bigr]
 
-Where the policy still is the reference, psi is 0 and the gradient is half the policy gradient of
-the advantages ``2 w (R - 1/2)`` less their mean over the other completions: RLOO's step if w is 1.
-Later the residual ``R - sigma(psi)`` shrinks as a completion moves the way it should: a soft trust
+Where the policy still is the reference, psi is 0 and the gradient is the policy gradient of
+``w (R - 1/2)`` less its mean over the other completions: RLOO's step if w is 1. Later the residual ``R - sigma(psi)`` shrinks as a completion moves the way it should: a soft trust
 region in place of clipping.
 
 Source: "Implicit Actor Critic Coupling via a Supervised Learning Framework for RLVR" (arXiv

@@ -63,9 +63,7 @@ class PPO(nn.Module):
         super().__init__()
         self.body = copy.deepcopy(model.base_model).eval()
         first = next(self.body.parameters())
-        self.head = nn.Linear(
-            model.config.hidden_size, 1, device=first.device, dtype=first.dtype
-        ).requires_grad_()
+        self.head = nn.Linear(model.config.hidden_size, 1, device=first.device, dtype=first.dtype)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.gamma, self.lam = gamma, lam
