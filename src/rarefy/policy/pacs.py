@@ -8,8 +8,9 @@ For G completions of a prompt, whose rewards R are 0 or 1,
     + (1 - R_i) \log(1 - \sigma(\psi_i)) \bigr]
 
 Where the policy still is the reference, psi is 0 and the gradient is the policy gradient of
-``w (R - 1/2)`` less its mean over the other completions: RLOO's step if w is 1. Later the residual ``R - sigma(psi)`` shrinks as a completion moves the way it should: a soft trust
-region in place of clipping.
+``w (R - 1/2)`` less its mean over the other completions: RLOO's step if w is 1. Later the residual
+``R - sigma(psi)`` shrinks as a completion moves the way it should: a soft trust region in place of
+clipping.
 
 Source: "Implicit Actor Critic Coupling via a Supervised Learning Framework for RLVR" (arXiv
 2509.02522, sections 3 and 4), and the authors' released code. Departures from that code: the sum is
