@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from rarefy.evidence.claims import Claim
+
+if TYPE_CHECKING:
+    from rarefy.policy.pacs import Score
 
 WARM, GRPO, RLOO, PACS, UNWEIGHTED, PPO = (
     "warm start",
@@ -16,7 +20,7 @@ WARM, GRPO, RLOO, PACS, UNWEIGHTED, PPO = (
 )
 DAPO = "DAPO"
 BETAS = {f"PACS, beta {beta:g}": beta for beta in (0.1, 0.5, 2.0, 10.0)}
-SCORES = {f"PACS, {score} score": score for score in ("grpo", "dr_grpo")}
+SCORES: dict[str, Score] = {"PACS, grpo score": "grpo", "PACS, dr_grpo score": "dr_grpo"}
 TRAINED = (GRPO, RLOO, PACS, UNWEIGHTED)
 ARMS = (WARM, *TRAINED, PPO, DAPO, *BETAS, *SCORES)
 

@@ -1,10 +1,10 @@
 """Paper 07, PACS: reinforcement learning as predicting the reward, beside GRPO and RLOO.
 
 Countdown at levels 2, 3 and 4 (25, 25 and 50 %), which the shipped policy solves two times in
-three, once in fifteen and once in thirty. Batches of 16 prompts and 8 completions, four mini-batches
-each for every arm, since PACS differs from RLOO only where the policy has left its samples. PPO is
-trained for a few steps at default scale, to be timed; it, DAPO and other strengths and scores of
-PACS are trained in full at full scale only, so no claim speaks of claim c6 of the card (beta).
+three, once in fifteen and once in thirty. Batches of 16 prompts and 8 completions, learnt in four
+mini-batches by every arm, since PACS differs from RLOO only where the policy has left its samples.
+PPO is trained for a few steps at default scale, to be timed; it, DAPO, and PACS with other beta and
+scores (the card's c6) are trained in full at full scale only, so no claim speaks of them.
 
 Departures: a policy of 0.65 million parameters on countdown for one of billions on mathematics;
 AdamW at 2e-4 with gradients clipped at 1 (the paper: 1e-6, not clipped), for all arms. The distance

@@ -175,9 +175,9 @@ def class_weights(rewards: Tensor, group_size: int, mode: ClassWeight | None) ->
     if mode != "balanced":
         return (positive if mode == "positive" else ~positive).to(rewards).reshape(-1)
     n_right = positive.sum(1, keepdim=True)
-    n_same = torch.where(positive, n_right, group_size - n_right)
-    balanced = group_size / (2.0 * n_same)
-    return balanced.masked_fill(n_same == group_size, 1.0).to(rewards).reshape(-1)
+    n_same = torch.where(positive, n_right, group_size - n_right).to(rewards)
+    balanced = group_size / (2 * n_same)
+    return balanced.masked_fill(n_same == group_size, 1.0).reshape(-1)
 
 
 @dataclass(frozen=True)
