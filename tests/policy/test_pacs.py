@@ -90,7 +90,7 @@ def test_equals_a_loop_over_completions(tokens, how, proxy, class_weight):
     options = {"beta": 0.7, "proxy": proxy, "class_weight": class_weight}
     found = pacs_loss(**tokens, score=how, **options)
     loss, psi = by_hand(tokens, how=how, **options)
-    assert float(found.loss) == pytest.approx(loss, rel=1e-12)
+    assert found.loss.item() == pytest.approx(loss, rel=1e-12)
     assert found.psi.tolist() == pytest.approx(psi, rel=1e-9)
     assert not found.psi.requires_grad
 
@@ -175,10 +175,10 @@ def test_a_group_of_one_label_teaches_nothing_at_first_and_draws_together_later(
 
 
 def test_nothing_outside_the_mask_counts(tokens):
-    loss = pacs_loss(**tokens).loss
+    loss = pacs_loss(**tokens).loss.item()
     other = tokens["logps"].detach().masked_fill(~tokens["mask"], -math.inf).requires_grad_()
     found = pacs_loss(**tokens | {"logps": other}).loss
-    assert float(found) == float(loss)
+    assert found.item() == loss
     assert bool((gradient(found, other)[~tokens["mask"]] == 0).all())
 
 

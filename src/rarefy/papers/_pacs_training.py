@@ -44,7 +44,7 @@ SIBLING = (PERMUTE, 3)
 LENGTH = 40
 """Token limit of a completion; an expert's has 30 at most."""
 GROUP, MINIBATCHES = 8, 4
-TIMED = 6
+TIMED = 5
 """Steps whose time is compared, the first of each arm, before completions differ in length."""
 MOST_ROUNDS = 8
 
