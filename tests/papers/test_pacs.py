@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from rarefy.evidence.claims import Measurement, Measurements
 from rarefy.models import SHIPPED, open_model
 from rarefy.papers import pacs as recipe
-from rarefy.papers._pacs_claims import ARMS, BETAS, DAPO, PACS, PPO, SCORES, TRAINED, WARM
+from rarefy.papers._pacs_claims import (
+    ARMS,
+    BETAS,
+    DAPO,
+    FIXED,
+    PACS,
+    PPO,
+    SCORES,
+    TRAINED,
+    UNWEIGHTED,
+    WARM,
+)
 from rarefy.papers._pacs_training import (
     MOST_ROUNDS,
     SHARES,
@@ -60,7 +71,7 @@ def test_every_arm_has_a_method_of_its_own():
     methods = {arm: method(arm, model) for arm in ARMS}
     assert {methods[arm][0].beta for arm in BETAS} == set(BETAS.values())
     assert {methods[arm][0].score for arm in SCORES} == set(SCORES.values())
-    assert methods[PACS][0] != methods["PACS, unweighted"][0]
+    assert len({methods[arm][0] for arm in (PACS, UNWEIGHTED, FIXED, *BETAS, *SCORES)}) == 9
     assert methods[DAPO][0].eps_high == 0.28 and methods[DAPO][1] is until_mixed
 
 
@@ -129,7 +140,7 @@ def test_the_figure_draws_every_arm(smoke):
         for metric, value in values.items()
     )
     axes = recipe.figure(measured).axes
-    assert [len(panel.lines) for panel in axes] == [4, 4, 5]
+    assert [len(panel.lines) for panel in axes] == [5, 5, 6]
     assert list(axes[2].lines[0].get_xdata()) == [1, 2, 4, 8, 16, 32]
 
 

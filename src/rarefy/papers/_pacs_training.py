@@ -7,6 +7,7 @@ completions at temperature 1.
 
 from __future__ import annotations
 
+import copy
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from rarefy.models import SHIPPED, open_model
 from rarefy.papers._pacs_claims import (
     BETAS,
     DAPO,
+    FIXED,
     GRPO,
     PACS,
     PPO,
@@ -81,6 +83,7 @@ def trained(
         reward=verified,
         objective=objective,
         sampler=sampler,
+        reference=copy.deepcopy(policy) if arm == FIXED else None,
         max_new_tokens=LENGTH,
         n_prompts=size.prompts,
         group_size=GROUP,
@@ -137,6 +140,7 @@ def method(arm: str, policy: Any) -> tuple[Objective, Sampler]:
         RLOO: grpo.RLOO(),
         PACS: pacs.PACS(),
         UNWEIGHTED: pacs.PACS(class_weight=None),
+        FIXED: pacs.PACS(reference="fixed"),
         DAPO: grpo.GRPO(eps_high=0.28, reduce=token_mean),
         **{name: pacs.PACS(beta=beta) for name, beta in BETAS.items()},
         **{name: pacs.PACS(score=score) for name, score in SCORES.items()},
