@@ -5,8 +5,8 @@ three, once in fifteen and once in thirty. Batches of 16 prompts and 8 completio
 mini-batches by every arm, since PACS differs from RLOO only where the policy has left its samples.
 PACS has two references: the policy that sampled the batch, as in the released code, and the policy
 training began with, as in the paper's text until its first reset. PPO is trained for a few steps at
-default scale, to be timed; it, DAPO, and PACS with other beta and scores (the card's c6) are trained
-in full at full scale only, so no claim speaks of them.
+default scale, to be timed; it, DAPO, and PACS with other beta and scores (the card's c6) are
+trained in full at full scale only, so no claim speaks of them.
 
 Departures: a policy of 0.65 million parameters on countdown for one of billions on mathematics;
 AdamW at 1e-4 with gradients clipped at 1 (the paper: 1e-6, not clipped), for all arms. The distance
