@@ -33,6 +33,7 @@ from rarefy.papers._pacs_training import (
     history_figures,
     mean_distance,
     method,
+    step_seconds,
     until_mixed,
 )
 from rarefy.policy.batches import TaskProblems
@@ -64,6 +65,22 @@ def test_all_arms_generate_as_much_and_learn_from_the_same_first_batch(smoke):
 def test_arms_of_full_scale_are_not_measured_at_others(smoke):
     for arm in ARMS:
         assert bool(smoke[arm]) == (arm in (WARM, *TRAINED, PPO))
+
+
+def test_steps_that_are_timed_learn_nothing_and_have_the_same_completions(monkeypatch):
+    seen = {}
+    train = PolicyTrainer.train
+
+    def noted(trainer, steps):
+        row = train(trainer, steps)[-1]
+        seen.setdefault(type(trainer.objective).__name__, []).append(
+            (row["n_tokens"], row["success"], row["entropy"])
+        )
+
+    monkeypatch.setattr(PolicyTrainer, "train", noted)
+    seconds = step_seconds(0, n_prompts=4, model=None, device="cpu")
+    assert set(seconds) == {"GRPO", "PACS", "PPO"} and min(seconds.values()) > 0
+    assert seen["GRPO"] == seen["PACS"] == seen["PPO"] and len(seen["PPO"]) > 2
 
 
 def test_every_arm_has_a_method_of_its_own():
@@ -123,7 +140,7 @@ def test_diversity_is_over_problems_that_every_arm_solved_twice():
 
 
 def test_curves_are_means_of_stretches_and_steps_without_a_figure_are_left_out():
-    row = {"seconds": 1.0, "n_rollouts": 1.0, "n_tokens": 1.0, "ratio_max": 2.0, "entropy": 0.5}
+    row = {"n_rollouts": 1.0, "n_tokens": 1.0, "ratio_max": 2.0, "entropy": 0.5}
     history = [
         row | {"success": float(i), "grad_norm": float("nan") if i else 3.0} for i in range(30)
     ]
