@@ -4,15 +4,15 @@ Countdown at levels 2, 3 and 4 (25, 25 and 50 %), which the shipped policy solve
 three, once in fifteen and once in thirty. Batches of 16 prompts and 8 completions, learnt in four
 mini-batches by every arm, since PACS differs from RLOO only where the policy has left its samples.
 PACS has two references: the policy that sampled the batch, as in the released code, and the policy
-training began with, as in the paper's text until its first reset. PPO, DAPO,
-and PACS with other beta and scores (the card's c6) are trained at full scale only, so no claim
-speaks of what they learn; a step of PPO is timed at all scales.
+training began with, as in the paper's text until its first reset. PPO, DAPO, and PACS with other
+beta and scores (the card's c6) are trained at full scale only, so no claim speaks of what they
+learn; a step of PPO is timed at all scales.
 
 Departures: a policy of 0.65 million parameters on countdown for one of billions on mathematics;
 AdamW at 1e-4 with gradients clipped at 1 (the paper: 1e-6, not clipped), for all arms. The distance
 of right completions is of edits, not of embeddings, over problems of which every arm has two. The
 rate is GRPO's better one of two on a seed that is not among the claims' (at 2e-4 all arms lost
-level 2). On that seed neither leaving out the clipping nor beta = 10 kept more of the entropy, but
+level 2). On that seed neither leaving out the clipping nor beta = 10 kept much of the entropy, but
 holding the reference fixed did, and so it became an arm. With the released code's reference psi
 stays near 0.2, where the residual has shrunk by a tenth: PACS is a weighted RLOO there.
 """
@@ -21,10 +21,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rarefy.evidence.claims import Measurements
-from rarefy.papers._pacs_claims import ARMS, PPO, TRAINED, WARM, pacs_claims
+from rarefy.papers._pacs_claims import ARMS, TRAINED, WARM, pacs_claims
 from rarefy.papers._recipe import Paper, Trial
 
 if TYPE_CHECKING:
@@ -88,10 +88,14 @@ def setup(
         default=Size(n, 16, 24, 16, 32, 64),
         full=Size(n, 16, 64, 64, 64, 128),
     )
-    common = {"seed": trial.seed, "model": model, "device": trial.device}
+    common: dict[str, Any] = {"seed": trial.seed, "model": model, "device": trial.device}
     arms = ARMS if trial.scale == "full" else (*TRAINED, WARM)
-    training = {"function": trained, "size": size, "learning_rate": learning_rate} | common
-    timing = {"function": step_seconds, "n_prompts": size.prompts} | common
+    training: dict[str, Any] = {
+        "function": trained,
+        "size": size,
+        "learning_rate": learning_rate,
+    } | common
+    timing: dict[str, Any] = {"function": step_seconds, "n_prompts": size.prompts} | common
     work = [*(training | {"arm": arm} for arm in arms), timing]
     trial.progress(f"training {len(arms)} arms")
     if trial.scale == "smoke":
