@@ -7,7 +7,7 @@ from itertools import combinations
 from statistics import fmean
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rarefy.evidence.claims import Measurement, Measurements
@@ -114,6 +114,7 @@ def test_dapo_learns_from_mixed_groups_alone(reward):
         assert trainer.n_rollouts == MOST_ROUNDS * 3 * 2
 
 
+@settings(deadline=None, max_examples=60, derandomize=True)
 @given(st.text("ab", max_size=6), st.text("ab", max_size=6))
 def test_edit_distance_is_its_definition(a, b):
     @cache

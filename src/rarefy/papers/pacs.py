@@ -100,13 +100,13 @@ def setup(
     trial.progress(f"training {len(arms)} arms")
     if trial.scale == "smoke":
         with one_thread():
-            found = [call(**given) for given in work]
+            *trainings, seconds = [call(**given) for given in work]
     else:
-        found = in_two_processes(call, work)
-    outcomes = dict(zip(arms, found, strict=False))
+        *trainings, seconds = in_two_processes(call, work)
+    outcomes = dict(zip(arms, trainings, strict=True))
     values = {arm: dict(outcome.values) for arm, outcome in outcomes.items()}
-    for arm, seconds in found[-1].items():
-        values.setdefault(arm, {})["step_seconds"] = seconds
+    for arm, of_step in seconds.items():
+        values.setdefault(arm, {})["step_seconds"] = of_step
     right = {arm: outcomes[arm].right for arm in TRAINED}
     for arm, distance in diversities(right).items():
         values[arm]["diversity"] = distance
