@@ -14,7 +14,8 @@ of right completions is of edits, not of embeddings, over problems of which ever
 rate is GRPO's better one of two on a seed that is not among the claims' (at 2e-4 all arms lost
 level 2). On that seed neither leaving out the clipping nor beta = 10 kept much of the entropy, but
 holding the reference fixed did, and so it became an arm. With the released code's reference psi
-stays near 0.2, where the residual has shrunk by a tenth: PACS is a weighted RLOO there.
+stays near 0.2, where the residual has shrunk by a tenth: PACS is a weighted RLOO there. The fixed
+one keeps entropy and many attempts by holding the policy back: single attempts gain little.
 """
 
 from __future__ import annotations
