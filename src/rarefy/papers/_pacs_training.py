@@ -47,8 +47,6 @@ LENGTH = 40
 """Token limit of a completion; an expert's has 30 at most."""
 GROUP, MINIBATCHES = 8, 4
 TIMED = (GRPO, PACS, PPO)
-ROUNDS = 5
-"""Steps of each that are timed, the first of which does not count."""
 MOST_ROUNDS = 8
 
 
@@ -115,13 +113,15 @@ def trained(
     return Outcome(values, right)
 
 
-def step_seconds(seed: int, *, n_prompts: int, model: Path | None, device: str) -> dict[str, float]:
+def step_seconds(
+    seed: int, *, n_prompts: int, rounds: int, model: Path | None, device: str
+) -> dict[str, float]:
     """Median seconds of a step of GRPO, PACS and PPO, taken in turns.
 
-    Nothing is learnt, so that all have the same completions.
+    Nothing is learnt, so that all have the same completions. The first of the rounds does not count.
     """
     trainers = {arm: _trainer(arm, seed, n_prompts, model, 0.0, device) for arm in TIMED}
-    for step in range(1, ROUNDS + 1):
+    for step in range(1, rounds + 1):
         for trainer in trainers.values():
             trainer.train(step)
     return {

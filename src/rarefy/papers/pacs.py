@@ -54,7 +54,7 @@ rewards = torch.tensor([0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0])
 loss, psi = pacs_loss(logps, logps.detach(), torch.ones(8, 5), rewards, 4)
 loss.backward()
 """,
-    seeds={"smoke": 2, "default": 3, "full": 5},
+    seeds={"smoke": 1, "default": 3, "full": 5},
     tour_seeds=0,
 )
 
@@ -96,7 +96,11 @@ def setup(
         "size": size,
         "learning_rate": learning_rate,
     } | common
-    timing: dict[str, Any] = {"function": step_seconds, "n_prompts": size.prompts} | common
+    timing: dict[str, Any] = {
+        "function": step_seconds,
+        "n_prompts": size.prompts,
+        "rounds": trial.pick(smoke=2, default=5, full=20),
+    } | common
     work = [*(training | {"arm": arm} for arm in arms), timing]
     trial.progress(f"training {len(arms)} arms")
     if trial.scale == "smoke":
