@@ -290,7 +290,7 @@ class PolicyTrainer:
             "n_rollouts": self.n_rollouts,
             "n_tokens": self.n_tokens,
         }
-        for name in ("objective", "sampler"):
+        for name in ("objective", "sampler", "reference"):
             part = getattr(self, name)
             if hasattr(part, "state_dict"):
                 state[name] = part.state_dict()
@@ -306,7 +306,7 @@ class PolicyTrainer:
         self.problems.load_state_dict(state["problems"])
         for name in ("step", "history", "n_rollouts", "n_tokens"):
             setattr(self, name, state[name])
-        for name in ("objective", "sampler"):
+        for name in ("objective", "sampler", "reference"):
             if name in state:
                 getattr(self, name).load_state_dict(state[name])
 
