@@ -1,0 +1,194 @@
+"""Warm up the shipped verbose policy: right, and more than twice as long as it need be.
+
+    python -m rarefy.policy.train_verbose_policy --out runs/policy-verbose
+    trace   "3;+5.8;*2.16"   ->   "3;?3;?3;+5.8;*2.16;?3;?+5.8"
+
+It begins as the shipped policy and is taught experts' traces of levels 1 to 3 in which, after each
+step, with probability :data:`ECHO_SHARE`, one to three echoes ``?step`` of earlier steps stand,
+drawn at random. Echoes say nothing, so that what a completion needs is some 45 % of what it has,
+and its length is no sign of whether it is right: the state in which a reasoner is to be shortened.
+
+Source: card 09 of this project's notes, for DLER (arXiv 2510.15110). The loop is in ``_warm_up``.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rarefy.models.opening import SHIPPED, open_model
+from rarefy.policy._warm_up import PEAK_RATE, finish, main, warm_up
+from rarefy.policy.evaluation import Evaluation, evaluate
+from rarefy.policy.tasks import TASKS, Problem, Task
+from rarefy.policy.train_policy import BATCH, encode
+
+LEVELS = (1, 2, 3)
+LEVEL_SHARES = (0.2, 0.35, 0.45)
+ECHO_SHARE, MOST_ECHOES = 0.6, 3
+EVALUATE_EVERY = 25
+LENGTH_LIMIT = 160
+"""Of a completion when it is judged; longer ones hardly ever come."""
+SUCCESS_ROWS, REPORT_PROMPTS, REPORT_GROUP = 64, 32, 8
+
+_log = logging.getLogger("rarefy.policy.train_verbose_policy")
+
+
+def verbose_trace(trace: str, rng: random.Random) -> str:
+    """Return a trace with echoes of its steps strewn in; what it says is the same.
+
+    Examples
+    --------
+    >>> verbose_trace("3;+5.8;*2.16", random.Random(3))
+    '3;?3;?3;?3;+5.8;*2.16;?+5.8'
+    """
+    steps = trace.split(";")
+    told: list[str] = []
+    for position, step in enumerate(steps):
+        told.append(step)
+        if rng.random() < ECHO_SHARE:
+            told += [
+                f"?{rng.choice(steps[: position + 1])}" for _ in range(rng.randint(1, MOST_ECHOES))
+            ]
+    return ";".join(told)
+
+
+def examples_at(step: int, tasks: Sequence[Task], *, seed: int) -> list[tuple[str, str]]:
+    """Return prompts and verbose completions of one step: a function of the step alone."""
+    rng = random.Random(f"{seed} {step}")
+    examples = []
+    for _ in range(BATCH):
+        problem = rng.choice(tasks).sample(rng.choices(LEVELS, LEVEL_SHARES)[0], rng)
+        examples.append((problem.prompt, f"{verbose_trace(problem.trace, rng)}#{problem.answer}"))
+    return examples
+
+
+def train(
+    out: Path,
+    *,
+    steps: int,
+    tasks: Sequence[Task] = (TASKS["countdown"], TASKS["permute"]),
+    target_level: int = 3,
+    target_success: float = 0.6,
+    seed: int = 0,
+    device: str = "cpu",
+) -> None:
+    """Train, checkpoint and finish the policy in ``out``; goes on from a checkpoint found there.
+
+    Parameters
+    ----------
+    out : Path
+    steps : int
+        Optimizer steps at most.
+    tasks : sequence of Task, default countdown and permute
+    target_level : int, default 3
+    target_success : float, default 0.6
+        Training stops when success at ``target_level`` is above this, looked at every 25 steps.
+    seed : int, default 0
+    device : str, default "cpu"
+    """
+    model, tokenizer = open_model(SHIPPED / "policy", device=device)
+
+    def loss_at(step: int) -> Tensor:
+        batch = encode(tokenizer, examples_at(step, tasks, seed=seed))
+        return model(**{name: rows.to(device) for name, rows in batch.items()}).loss
+
+    def sampled(task: Task, level: int, n_problems: int, n_completions: int) -> Evaluation:
+        rng = random.Random(f"{seed} evaluation {level}")
+        problems: list[Problem] = [task.sample(level, rng, split="eval") for _ in range(n_problems)]
+        return evaluate(
+            model,
+            tokenizer,
+            problems,
+            max_new_tokens=LENGTH_LIMIT,
+            n_completions=n_completions,
+            seed=seed,
+        )
+
+    def success() -> float:
+        each = [sampled(task, target_level, SUCCESS_ROWS, 1).success() for task in tasks]
+        return sum(each) / len(each)
+
+    step, seconds = warm_up(
+        out,
+        model,
+        steps=steps,
+        loss_at=loss_at,
+        success=success,
+        target_success=target_success,
+        evaluate_every=EVALUATE_EVERY,
+        log=_log,
+    )
+    by_task: dict[str, list[dict[str, float]]] = {}
+    for task in tasks:
+        by_task[task.name] = []
+        for level in LEVELS:
+            seen = sampled(task, level, REPORT_PROMPTS, REPORT_GROUP)
+            needed = sum(len(problem.completion) + 1 for problem in seen.problems)
+            by_task[task.name].append(
+                {
+                    "success": round(seen.success(), 4),
+                    "mean_length": round(float(seen.lengths.mean()), 1),
+                    "needed_length": round(needed / len(seen.problems), 1),
+                }
+            )
+    facts = {
+        "steps": step,
+        "seed": seed,
+        "target_level": target_level,
+        "target_success": target_success,
+        "by_task": by_task,
+        "training_seconds": round(seconds),
+    }
+    finish(out, model, tokenizer, facts, _card)
+    _log.info("%s", facts)
+
+
+def _card(facts: dict[str, Any], parameters: int) -> str:
+    table = "\n".join(
+        f"| {name} | "
+        + " | ".join(
+            f"{f['success']:.2f}; {f['mean_length']:.0f} ({f['needed_length']:.0f})" for f in levels
+        )
+        + " |"
+        for name, levels in facts["by_task"].items()
+    )
+    return f"""---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: text-generation
+---
+# rarefy verbose character policy
+
+A Llama-architecture causal language model, {parameters:,} parameters, one token a character: the
+shipped character policy, taught to echo its own steps. rarefy ships it as what methods that shorten
+a reasoner start from; it is good for nothing else.
+
+Sampled at temperature 1 on held-out prompts: success; mean tokens, and in brackets those of an
+expert without echoes ({REPORT_PROMPTS} prompts, {REPORT_GROUP} completions each).
+
+| task | level 1 | 2 | 3 |
+|---|---|---|---|
+{table}
+
+| | |
+|---|---|
+| start | rarefy's character policy |
+| data | expert completions of levels 1 to 3 in shares {", ".join(map(str, LEVEL_SHARES))}; after \
+{ECHO_SHARE:.0%} of the steps one to {MOST_ECHOES} echoes of earlier steps, drawn at random |
+| steps | {facts["steps"]} of {BATCH} problems, seed {facts["seed"]} |
+| optimizer | AdamW, peak rate {PEAK_RATE}, betas 0.9 and 0.98, clipped at 1 |
+| hardware | {facts["hardware"]} |
+| training time | {facts["training_seconds"]:,} s |
+
+Trained by `python -m rarefy.policy.train_verbose_policy`.
+"""
+
+
+if __name__ == "__main__":
+    main(__doc__.splitlines()[0], train, steps=300, tasks="countdown,permute", levels=LEVELS)
