@@ -4,8 +4,9 @@
     trace   "3;+5.8;*2.16"   ->   "3;?3;?3;+5.8;*2.16;?3;?+5.8"
 
 It begins as the shipped policy and is taught experts' traces in which, after each step, with
-X
-and its length is no sign of whether it is right: the state in which a reasoner is to be shortened.
+probability :data:`ECHO_SHARE`, one to three echoes ``?step`` of earlier steps stand, drawn at
+random. Echoes say nothing, so that what a completion needs is some 45 % of what it has, and its
+length is no sign of whether it is right: the state in which a reasoner is to be shortened.
 
 Source: card 09 of this project's notes, for DLER (arXiv 2510.15110). The loop is in ``_warm_up``.
 """
@@ -182,7 +183,8 @@ expert without echoes ({REPORT_PROMPTS} prompts, {REPORT_GROUP} completions each
 |---|---|
 | start | rarefy's character policy |
 | data | expert completions; countdown of levels 1 to 3 in shares \
-{", ".join(map(str, LEVEL_SHARES["countdown"]))}, permute of level 1; after {ECHO_SHARE:.0%} of the steps one to {MOST_ECHOES} echoes of earlier steps, drawn at random |
+{", ".join(map(str, LEVEL_SHARES["countdown"]))}, permute of level 1; after {ECHO_SHARE:.0%} of \
+the steps one to {MOST_ECHOES} echoes of earlier steps, drawn at random |
 | steps | {facts["steps"]} of {BATCH} problems, seed {facts["seed"]} |
 | optimizer | AdamW, peak rate {PEAK_RATE}, betas 0.9 and 0.98, clipped at 1 |
 | hardware | {facts["hardware"]} |
