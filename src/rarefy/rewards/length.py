@@ -44,7 +44,7 @@ class _OfLength:
     @property
     def __name__(self) -> str:
         """The name that trainers log the reward under."""
-        return f"{_name(self.reward)}_{type(self).__name__.lower()}"
+        return f"{_name(self.reward)}_{type(self).__qualname__.lower()}"
 
     def __call__(
         self,
