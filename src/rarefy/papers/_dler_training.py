@@ -114,14 +114,14 @@ def train_arm(arm: str, seed: int, limit: int, effort: Effort) -> dict[str, Outc
     truncated = Truncation(verified, limit, eos)
     clip_higher = DLER(kl_coef=0.0)
     narrow = DLER(kl_coef=0.0, eps_high=0.2)
-    objective: Objective = {
+    objectives: dict[str, Objective] = {
         GRPO_ARM: GRPO(reduce=token_mean),
         NORM: narrow,
         CLIP: clip_higher,
         DLER_ARM: clip_higher,
         LASER: clip_higher,
-    }[arm]
-    watched = Watched(objective)
+    }
+    watched = Watched(objectives[arm])
     trainer = _trainer(
         model,
         tokenizer,

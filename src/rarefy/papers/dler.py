@@ -11,7 +11,7 @@ from one on scarce data. Laser stands for the other penalties. Tokens stand for 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rarefy.evidence.claims import Measurements
 from rarefy.papers._dler_claims import (
@@ -104,7 +104,7 @@ def setup(trial: Trial, *, tokens: int | None = None) -> Shared:
     )
     with one_thread():
         start = measure_start(trial.seed, effort)
-        given = [
+        given: list[dict[str, Any]] = [
             {"arm": arm, "seed": trial.seed, "limit": start.limit, "effort": effort}
             for arm in TRAINED
         ]
