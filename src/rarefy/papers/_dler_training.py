@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from rarefy.policy.batches import Batch
     from rarefy.policy.rollout import Scores
 
-PLACES = ((COUNTDOWN, 2), (COUNTDOWN, 3), (PERMUTE, 1))
+PLACES = {(COUNTDOWN, 3): 1.0, (PERMUTE, 1): 2.0}
+"""Tasks and levels in their shares: their experts need about as many tokens, 19 or 20."""
 LONGEST = 128
 """Tokens that the warm start may take where its lengths are measured; it hardly ever needs them."""
 SHARE = 0.6
@@ -62,6 +63,7 @@ class Effort:
     n_problems: int
     """Held-out ones of each task and level."""
     n_completions: int
+    learning_rate: float
 
 
 class Start(NamedTuple):
@@ -81,7 +83,7 @@ class Outcome(NamedTuple):
 def measure_start(seed: int, effort: Effort) -> Start:
     """Median length, and what truncation leaves of the signal at limits ever tighter."""
     model, tokenizer = open_model(SHIPPED / "policy-verbose")
-    problems = TaskProblems({place: 1.0 for place in PLACES}, seed=seed).draw(2 * effort.n_problems)
+    problems = TaskProblems(PLACES, seed=seed).draw(2 * effort.n_problems)
     seen = evaluate(
         model,
         tokenizer,
@@ -220,7 +222,7 @@ def _trainer(
     return PolicyTrainer(
         model,
         tokenizer,
-        TaskProblems({place: 1.0 for place in PLACES}, seed=seed),
+        TaskProblems(PLACES, seed=seed),
         reward=reward,
         solved=verified,
         objective=objective,
@@ -229,7 +231,7 @@ def _trainer(
         n_prompts=effort.n_prompts,
         group_size=effort.group_size,
         minibatches=4,
-        learning_rate=2e-4,
+        learning_rate=effort.learning_rate,
         seed=seed,
     )
 

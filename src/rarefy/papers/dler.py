@@ -79,13 +79,15 @@ class Shared(NamedTuple):
     outcomes: dict[str, Outcome]
 
 
-def setup(trial: Trial, *, tokens: int | None = None) -> Shared:
+def setup(trial: Trial, *, tokens: int | None = None, learning_rate: float = 2e-4) -> Shared:
     """Train every arm of a seed, two at a time.
 
     Parameters
     ----------
     tokens : int, optional
         What each arm may generate; 70,000 at default scale.
+    learning_rate : float
+        Of AdamW, in every arm.
     """
     from rarefy.papers._dler_training import Effort, measure_start, train_arm
     from rarefy.papers._threads import one_thread
@@ -99,8 +101,9 @@ def setup(trial: Trial, *, tokens: int | None = None) -> Shared:
         more_tokens=budget // 3,
         n_prompts=trial.pick(smoke=4, default=16, full=16),
         group_size=trial.pick(smoke=4, default=8, full=16),
-        n_problems=trial.pick(smoke=4, default=40, full=100),
+        n_problems=trial.pick(smoke=4, default=50, full=100),
         n_completions=trial.pick(smoke=2, default=8, full=16),
+        learning_rate=learning_rate,
     )
     with one_thread():
         start = measure_start(trial.seed, effort)
