@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor
 
 from rarefy.models.opening import SHIPPED, open_model
-from rarefy.policy._warm_up import PEAK_RATE, finish, main, warm_up
+from rarefy.policy._warm_up import finish, learning_rate, main, warm_up
 from rarefy.policy.evaluation import Evaluation, evaluate
 from rarefy.policy.tasks import TASKS, Problem, Task
 from rarefy.policy.train_policy import encode
@@ -144,6 +144,7 @@ def train(
             )
     facts = {
         "steps": step,
+        "peak_rate": round(max(learning_rate(at, steps) for at in range(steps)), 6),
         "seed": seed,
         "target_level": target_level,
         "target_success": target_success,
@@ -184,9 +185,9 @@ of each of them); an expert makes no echoes.
 | start | rarefy's character policy |
 | data | expert completions; countdown of levels 1 to 3 in shares \
 {", ".join(map(str, LEVEL_SHARES["countdown"]))}, permute of level 1; after {ECHO_SHARE:.0%} of \
-the steps one to {MOST_ECHOES} echoes of earlier steps, drawn at random |
+the steps 1 to {MOST_ECHOES} echoes of earlier steps, drawn at random |
 | steps | {facts["steps"]} of {BATCH} problems, seed {facts["seed"]} |
-| optimizer | AdamW, peak rate {PEAK_RATE}, betas 0.9 and 0.98, clipped at 1 |
+| optimizer | AdamW, peak rate {facts["peak_rate"]}, betas 0.9 and 0.98, clipped at 1 |
 | hardware | {facts["hardware"]} |
 | training time | {facts["training_seconds"]:,} s |
 
