@@ -184,7 +184,7 @@ def held_out(seed: int, level: int, n: int) -> list[Problem]:
 def history_figures(history: Sequence[dict[str, float]]) -> dict[str, float]:
     """Of training: costs, gradients, what hints did, and curves in at most 12 points."""
     last = history[-1]
-    late = history[-(-2 * len(history) // 3) - 1 :]
+    late = history[2 * len(history) // 3 :]
     norms = _all(history, "grad_norm")
     values = {
         "n_rollouts": last["n_rollouts"],

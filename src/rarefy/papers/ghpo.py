@@ -62,7 +62,7 @@ trainer = PolicyTrainer(
 )
 print(trainer.train(2)[-1]["all_wrong_after"])
 """,
-    seeds={"smoke": 2, "default": 3, "full": 5},
+    seeds={"smoke": 1, "default": 3, "full": 5},
     tour_seeds=0,
 )
 
@@ -94,9 +94,9 @@ def setup(
     if n < 1:
         raise ValueError(f"steps must be at least 1, got {n}")
     size = trial.pick(
-        smoke=Size(n, 4, 4, 8), default=Size(n, 16, 48, 16), full=Size(n, 16, 128, 32)
+        smoke=Size(n, 4, 2, 8), default=Size(n, 16, 48, 16), full=Size(n, 16, 128, 32)
     )
-    arms = DEFAULT if trial.scale == "default" else ARMS
+    arms = ARMS if trial.scale == "full" else DEFAULT
     work = [
         {
             "arm": arm,
