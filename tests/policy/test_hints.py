@@ -1,4 +1,4 @@
-"""GHPO: which prompts get which hint, what is kept of them, and under which prompt rows are scored."""
+"""GHPO: which prompts get which hint, what is kept, under which prompt rows are scored."""
 
 import random
 import warnings
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rarefy.models import SHIPPED, open_model
@@ -35,6 +35,7 @@ def test_prefixes_have_their_share_of_the_cuts_unit(cut, expected):
     assert [hint_prefix(TRACE, ratio, cut=cut) for ratio in (0.25, 0.5, 0.75, 1)] == expected
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text("ab;1 \n"), st.floats(0, 1))
 def test_a_prefix_of_characters_is_the_suites(trace, ratio):
     problem = Problem("countdown", 1, "n1>1=", trace, "")
@@ -42,10 +43,11 @@ def test_a_prefix_of_characters_is_the_suites(trace, ratio):
     assert (marked(problem, prefix) if prefix else problem.prompt) == hinted(problem, ratio)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text("ab;\n"), st.floats(0, 1))
 def test_lines_are_whole_and_their_number_rounded(trace, ratio):
     steps, step = [], ""
-    for this, following in zip(trace, [*trace[1:], ""], strict=True):
+    for this, following in zip(trace, [*trace[1:], ""], strict=False):
         step += this
         if following == "" or (this in ";\n" and following not in ";\n"):
             steps.append(step)
@@ -69,6 +71,7 @@ def test_the_shipped_tokenizer_cuts_characters(policy):
     assert prefix == hint_prefix(TRACE, 0.75)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text("12 ="), st.text("12", min_size=1), st.floats(0, 1))
 def test_no_prefix_holds_the_answer(trace, answer, ratio):
     prefix = hint_prefix(f"{trace} {answer}", ratio, answer=answer)
@@ -341,7 +344,8 @@ def test_the_first_steps_have_no_hints(policy):
     trainer = make(policy, HintPolicy(cold_start=1))
     first, second = trainer.train(2)
     assert first["n_rollouts"] == 24 and "all_wrong_after" not in first
-    assert second["all_wrong_after"] <= second["all_wrong_before"] == second["all_wrong"]
+    assert second["all_wrong_before"] == pytest.approx(second["all_wrong"])
+    assert second["all_wrong_after"] <= second["all_wrong_before"]
     assert 24 < second["n_rollouts"] - first["n_rollouts"] <= 4 * 24
 
 

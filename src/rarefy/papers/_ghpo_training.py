@@ -158,7 +158,7 @@ def imitate(policy: Any, tokenizer: Any, problems: Problems, size: Size) -> None
 
 def scores(policy: Any, tokenizer: Any, seed: int, size: Size) -> dict[str, float]:
     """Success and pass@8 on held-out problems without hints, by level and over levels."""
-    values = {}
+    values: dict[str, float] = {}
     for level in SHARES:
         seen = evaluate(
             policy,

@@ -120,8 +120,10 @@ def hint_prefix(
     else:
         raise ValueError(f'cut must be "char", "token" or "line", got {cut!r}')
     if answer:
-        told = re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", trace)
-        end = min(end, told.start()) if told else end
+        # In the prefix too: a number that the cut shortens may read as the answer.
+        for text in (trace, trace[:end]):
+            if found := re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text):
+                end = min(end, found.start())
     return trace[:end]
 
 
