@@ -16,7 +16,7 @@ from rarefy.papers._ghpo_training import (
     trained,
 )
 
-TINY = Size(1, 2, 1, 8)
+TINY = Size(1, 4, 1, 8)
 
 
 def test_every_claim_speaks_of_a_measured_metric(smoke):
@@ -40,9 +40,9 @@ def test_ghpo_rolls_out_more_and_is_compared_at_grpos_rollouts(smoke):
 
 
 def test_before_its_first_step_an_arm_is_the_warm_start(smoke):
-    """All of two steps need more rollouts than GRPO's, so that GHPO is evaluated after one."""
-    done = trained(GHPO, 0, Size(1, 2, 2, 8), model=None, learning_rate=1e-2, device="cpu")
-    warm = trained(WARM, 0, Size(1, 2, 2, 8), model=None, learning_rate=1e-2, device="cpu")
+    """Its one step needs more rollouts than GRPO's, so that it is compared as it began."""
+    done = trained(GHPO, 0, Size(1, 8, 2, 8), model=None, learning_rate=1e-2, device="cpu")
+    warm = trained(WARM, 0, Size(1, 8, 2, 8), model=None, learning_rate=1e-2, device="cpu")
     assert done["steps_matched"] == 0
     for name in ("success", "pass8"):
         assert done[f"{name}_matched"] == warm[name]
