@@ -383,11 +383,13 @@ class PolicyTrainer:
                 "reward_mean": float(batch.rewards.mean()),
                 "reward_std": float(batch.rewards.std()),
                 "success": float(batch.solved.float().mean()),
-                "zero_variance": group_outcomes(batch.rewards, self.group_size).zero_variance,
                 "entropy": stats.entropy,
                 "mean_length": stats.mean_length,
                 "truncated": 1 - stats.terminated,
             }
+            if batch.group_size > 1:  # experts' completions stand alone
+                outcomes = group_outcomes(batch.rewards, batch.group_size)
+                row["zero_variance"] = outcomes.zero_variance
         for name in figures[0] if figures else ():
             values = [figure[name] for figure in figures]
             pick = {"ratio_min": min, "ratio_max": max}.get(name)
