@@ -125,8 +125,8 @@ Success of completions sampled at temperature 1 on held-out prompts:
 | | |
 |---|---|
 | data | expert completions, drawn anew each step; shares by task and level {shares} |
-| steps | {facts["steps"]} of {BATCH} problems, seed {facts["seed"]}; stops at general success above \
-{facts["target_success"]} at level 2 |
+| steps | {facts["steps"]} of {BATCH} problems, seed {facts["seed"]}; stops at general success \
+above {facts["target_success"]} at level 2 |
 | optimizer | AdamW, peak rate {PEAK_RATE}, betas 0.9 and 0.98, clipped at 1 |
 | hardware | {facts["hardware"]} |
 | training time | {facts["training_seconds"]:,} s |

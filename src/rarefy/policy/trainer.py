@@ -381,7 +381,7 @@ class PolicyTrainer:
             stats = completion_stats(rollout.completion_mask, rollout.terminated, rollout.entropies)
             row |= {
                 "reward_mean": float(batch.rewards.mean()),
-                "reward_std": float(batch.rewards.std()),
+                "reward_std": float(batch.rewards.std()) if len(batch.rewards) > 1 else 0.0,
                 "success": float(batch.solved.float().mean()),
                 "entropy": stats.entropy,
                 "mean_length": stats.mean_length,
