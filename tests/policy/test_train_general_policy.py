@@ -8,7 +8,6 @@ import pytest
 
 from rarefy.models import SHIPPED, open_model
 from rarefy.policy import train_general_policy as script
-from rarefy.policy import train_policy
 from rarefy.policy.evaluation import evaluate
 from rarefy.policy.tasks import COUNTDOWN, PERMUTE, SORT, task_of
 
@@ -25,11 +24,11 @@ def test_batches_hold_the_shares_and_only_right_completions():
 
 
 def test_it_stops_at_the_target_and_its_model_opens(tmp_path, monkeypatch):
-    for name, value in {"EVALUATION_ROWS": 4, "REPORT_PROMPTS": 1, "REPORT_GROUP": 2}.items():
-        monkeypatch.setattr(train_policy, name, value)
     for name, value in {"BATCH": 4, "EVALUATE_EVERY": 2}.items():
         monkeypatch.setattr(script, name, value)
     monkeypatch.setattr(script, "success", lambda *_, **__: 0.9)
+    nothing = {"success": 0.0}
+    monkeypatch.setattr(script, "report", lambda *_, **__: [nothing] * 5)
     script.train(tmp_path, steps=10)
     facts = json.loads((tmp_path / "model" / "training.json").read_text())
     assert facts["steps"] == 2 and set(facts["by_task"]) == {

@@ -17,6 +17,7 @@ from rarefy.models import SHIPPED, open_model
 from rarefy.papers._mm_helix_claims import (
     AHPO,
     GRPO,
+    HELIX,
     LUFFY,
     ONE,
     ONLY,
@@ -127,6 +128,11 @@ METHODS: dict[str, tuple[Objective, Sampler]] = {
     ONLY: (ahpo.AHPO(), watched),
     LUFFY: (ahpo.LUFFY(), ahpo.expert_in_group),
 }
+
+
+def measured(arm: str, seed: int, size: Size, per_level: int) -> dict[str, float]:
+    """Either :func:`platform` or an arm :func:`trained`, whose parameters these are."""
+    return platform(seed, per_level=per_level) if arm == HELIX else trained(arm, seed, size)
 
 
 def trained(arm: str, seed: int, size: Size) -> dict[str, float]:
