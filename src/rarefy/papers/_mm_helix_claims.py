@@ -111,8 +111,8 @@ def mm_helix_claims() -> tuple[Claim, ...]:
             versus=WARM,
             better="higher",
             margin=0.5,
-            text="Unguided rollouts of the warm start solve far fewer problems (the target's), in 16 "
-            "tries each.",
+            text="Unguided rollouts of the warm start solve far fewer problems (the target's), in "
+            "16 tries each.",
             paper="99.8 % against 25.0 %",
         ),
         Claim(
