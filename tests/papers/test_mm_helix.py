@@ -59,7 +59,7 @@ def test_arms_of_full_scale_train_too(arm):
     values = trained(arm, 100, size)
     assert values["rollouts"] == (10 if arm == "SFT then GRPO" else 20)
     if arm == STATIC:
-        assert values["xi_early"] == pytest.approx(1)
+        assert values["xi_late"] == pytest.approx(1)
 
 
 def test_only_target_problems_have_traces():

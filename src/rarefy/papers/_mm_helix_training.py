@@ -107,9 +107,9 @@ def watched(trainer: PolicyTrainer, n_prompts: int) -> Batch:
     """The next problems as they come; notes the success on target problems."""
     batch = plain(trainer, n_prompts)
     hard = [i for i, problem in enumerate(batch.problems) if problem.task == TARGET.name]
+    trainer.notes["target_share"] = len(hard) / len(batch)
     if hard:
         trainer.notes["target"] = float(batch.select(hard).solved.float().mean())
-        trainer.notes["target_share"] = len(hard) / len(batch)
     return batch
 
 
