@@ -75,9 +75,7 @@ def on_canvas(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, lengt
     for row, text in enumerate(texts):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         if len(ids) >= length:
-            raise ValueError(
-                f"completion {text!r} has {len(ids)} tokens; at most {length - 1} fit"
-            )
+            raise ValueError(f"completion {text!r} has {len(ids)} tokens; at most {length - 1} fit")
         canvas[row, : len(ids)] = torch.tensor(ids)
     return canvas
 

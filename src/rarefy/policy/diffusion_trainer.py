@@ -146,9 +146,9 @@ class DiffusionTrainer(PolicyTrainer):
             self.reference.load_state_dict(state["reference"])
 
     def _one_step(self) -> dict[str, float]:
-        if self.reference is not None and self.sync_every and self.step:
-            if self.step % self.sync_every == 0:
-                self.reference.load_state_dict(self.model.state_dict())
+        due = self.sync_every and self.step and self.step % self.sync_every == 0
+        if due and self.reference is not None:
+            self.reference.load_state_dict(self.model.state_dict())
         return super()._one_step()
 
     @torch.no_grad()
@@ -161,7 +161,7 @@ class DiffusionTrainer(PolicyTrainer):
         extra = {"learnt": learnt & batch.extra.get("keep", learnt)}
         generator = self.cpu_generator("hidden")
         shares = mask_shares(self.inner, estimator=self.estimator, generator=generator)
-        for update, share in enumerate(shares[: self._n_patterns]):
+        for update, share in enumerate(shares if self._redrawn else shares[:1]):
             hidden = hidden_places(
                 rollout.prompt_mask,
                 self.canvas.length,
@@ -172,22 +172,18 @@ class DiffusionTrainer(PolicyTrainer):
             extra[f"hidden {update}"] = hidden
             # With everything hidden the rollout has them already.
             extra[f"old {update}"] = (
-                rollout.logps
-                if self._n_patterns == 1
-                else self._scores(self.model, rollout, hidden).logps
+                self._scores(self.model, rollout, hidden).logps if self._redrawn else rollout.logps
             )
             if self.reference is not None:
                 extra[f"ref {update}"] = self._scores(self.reference, rollout, hidden).logps
-        return replace(
-            batch.with_extra(**extra), advantages=self.objective.advantages(batch)
-        )
+        return replace(batch.with_extra(**extra), advantages=self.objective.advantages(batch))
 
     def _update(self, batch: Batch) -> dict[str, float]:
         """Inner updates on the same canvases; the figures are the last one's."""
         figures: dict[str, float] = {}
         width = batch.rollout.prompt_ids.shape[1]
         for update in range(self.inner):
-            pattern = min(update, self._n_patterns - 1)
+            pattern = update if self._redrawn else 0
             self._hidden = batch.extra[f"hidden {pattern}"]
             rollout = replace(
                 batch.rollout,
@@ -200,8 +196,9 @@ class DiffusionTrainer(PolicyTrainer):
         return figures
 
     @property
-    def _n_patterns(self) -> int:
-        return self.inner if self.estimator == "random" or self.prompt_share else 1
+    def _redrawn(self) -> bool:
+        """Whether each inner update hides something else than the last."""
+        return self.estimator == "random" or self.prompt_share > 0
 
     def _scores(self, model: PreTrainedModel, rollout: Rollout, hidden: Tensor | None) -> Scores:
         return mean_field_scores(

@@ -70,7 +70,7 @@ def top_entropy(entropies: Tensor, hint: Tensor, tau: float) -> Tensor:
         raise ValueError(f"tau is {tau}; a share above 0, and 1 at most, is wanted")
     n_hints = hint.sum(1)
     kept = (n_hints * tau + 1e-4).long().clamp(min=1)
-    order = entropies.masked_fill(~hint, -torch.inf).argsort(1, descending=True, stable=True)
+    order = entropies.masked_fill(~hint, -torch.inf).argsort(dim=1, descending=True, stable=True)
     rank = torch.empty_like(order).scatter(
         1, order, torch.arange(hint.shape[1], device=hint.device).expand_as(order)
     )

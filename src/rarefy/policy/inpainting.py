@@ -8,8 +8,8 @@ rounded down, is drawn and put where it stands in the trace. What is put there n
 of the answer: the policy has to find that itself.
 
 Source: IGPO (arXiv 2509.10396, section 3.2 and its appendix's algorithm; stretching from the
-authors' code). Departures: the released code hands in a trace with its answer, and its helper always
-shows the last chunk; here the answer is cut off, and every chunk is drawn alike.
+authors' code). Departures: the released code hands in a trace with its answer, and its helper
+always shows the last chunk; here the answer is cut off, and every chunk is drawn alike.
 """
 
 from __future__ import annotations
