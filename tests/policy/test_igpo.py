@@ -125,8 +125,11 @@ class Scripted(DiffusionTrainer):
                     fixed != MASK
                 ]
             )
-        return self.judge(problems, batch.prompts, replace(batch.rollout, completion_ids=ids,
-                          completion_mask=torch.ones_like(ids).bool(), terminated=torch.ones(len(ids)).bool()))  # fmt: skip
+        every = torch.ones_like(ids).bool()
+        rollout = replace(
+            batch.rollout, completion_ids=ids, completion_mask=every, terminated=every[:, 0]
+        )
+        return self.judge(problems, batch.prompts, rollout)
 
 
 SAMPLER = Inpainting(size=(2, 3), eta=(0.5, 1.0))

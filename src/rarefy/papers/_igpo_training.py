@@ -21,7 +21,7 @@ from rarefy.papers._igpo_claims import (
 )
 from rarefy.policy.batches import TaskProblems
 from rarefy.policy.canvas import Canvas, evaluate_canvas
-from rarefy.policy.diffusion_sft import fine_tune
+from rarefy.policy.diffusion_sft import expert, fine_tune
 from rarefy.policy.diffusion_trainer import DiffusionTrainer
 from rarefy.policy.igpo import IGPO as Objective
 from rarefy.policy.igpo import Inpainting
@@ -100,7 +100,7 @@ def train(*, arm: str, seed: int, plan: Plan) -> dict[str, dict[str, float]]:
             length=CANVAS.length,
             steps=n_steps,
             seed=seed,
-            **({"completion": padded} if arm == PADDED else {}),
+            completion=padded if arm == PADDED else expert,
         )
         values[name] = measured(model, tokenizer, seed, plan) | {"sft_steps": float(n_steps)}
     if arm == PADDED:
