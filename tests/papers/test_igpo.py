@@ -7,7 +7,17 @@ import pytest
 from rarefy.evidence.claims import Measurement, Measurements
 from rarefy.papers import _igpo_training as training
 from rarefy.papers import igpo as recipe
-from rarefy.papers._igpo_claims import GRPO, IGPO, NOISY, RESAMPLED, START, WHOLE
+from rarefy.papers._igpo_claims import (
+    FULL_ONLY,
+    GRPO,
+    IGPO,
+    NOISY,
+    RESAMPLED,
+    SFT,
+    START,
+    WHOLE,
+)
+from rarefy.papers._recipe import Trial
 from rarefy.policy.tasks import COUNTDOWN, without_hint
 from rarefy.policy.trainer import plain
 
@@ -86,3 +96,18 @@ def test_the_figure_draws_every_arm(smoke):
 def test_bad_options_are_refused(trial):
     with pytest.raises(ValueError, match="steps must be at least 1"):
         recipe.setup(trial, steps=0)
+
+
+def test_no_claim_speaks_of_an_arm_that_three_minutes_leave_out(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        training, "all_arms", lambda arms, **given: (seen.append((arms, given["pooled"])), {})[1]
+    )
+    trial = Trial(seed=0, scale="default")
+    shared = recipe.setup(trial)
+    ((arms, pooled),) = seen
+    trained = {*arms, SFT}
+    assert pooled and trained == set(recipe.PAPER.arms) - set(FULL_ONLY)
+    for claim in recipe.PAPER.claims:
+        assert {claim.arm, claim.versus or claim.arm} <= trained
+    assert recipe.measure(NOISY, shared, trial) == {}
