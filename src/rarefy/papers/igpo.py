@@ -73,7 +73,7 @@ def setup(
     Parameters
     ----------
     steps : int, optional
-        Of reinforcement learning; 14 at default scale, 200 at full.
+        Of reinforcement learning; 12 at default scale, 200 at full.
     prompts : int, optional
         Of each step; 6 at default scale, 12 at full.
     """
@@ -81,7 +81,7 @@ def setup(
 
     plan = trial.pick(
         smoke=Plan(steps=1, prompts=2, sft_steps=1, held_out=2),
-        default=Plan(steps=14, prompts=6, sft_steps=24, held_out=32),
+        default=Plan(steps=12, prompts=6, sft_steps=24, held_out=32),
         full=Plan(steps=200, prompts=12, sft_steps=200, held_out=128),
     )
     plan = plan._replace(
