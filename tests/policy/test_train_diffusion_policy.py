@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from rarefy.models import character_model, character_tokenizer
 from rarefy.policy import train_diffusion_policy as script
 from rarefy.policy import train_policy
-from rarefy.policy.tasks import TASKS, spans
+from rarefy.policy.canvas import on_canvas
+from rarefy.policy.tasks import COUNTDOWN, spans
 
-PERMUTE = TASKS["permute"]
 TOKENIZER = character_tokenizer()
 
 
@@ -20,25 +20,17 @@ TOKENIZER = character_tokenizer()
 def small(monkeypatch):
     monkeypatch.setattr(train_policy, "BATCH", 4)
     for name, value in {"EVALUATE_EVERY": 2, "CHECKED_LEVELS": (1,), "EVALUATION_PROMPTS": 4,
-                        "SAMPLER_STEPS": 8}.items():  # fmt: skip
+                        "SAMPLER_STEPS": 3}.items():  # fmt: skip
         monkeypatch.setattr(script, name, value)
 
 
 def test_a_revealed_canvas_has_the_trace_and_nothing_of_the_answer():
     rng = random.Random(0)
-    problems = [PERMUTE.sample(level, rng) for level in (1, 2, 3, 4)]
+    problems = [COUNTDOWN.sample(level, rng) for level in (1, 2, 3, 4)]
     for problem, canvas in zip(problems, script.revealed(TOKENIZER, problems), strict=True):
         shown = canvas[canvas != TOKENIZER.mask_token_id]
         assert TOKENIZER.decode(shown) == problem.trace
         assert canvas[: len(shown)].equal(shown)
-
-
-def test_canvases_end_in_end_tokens_and_refuse_what_does_not_fit():
-    canvas = script.canvases(TOKENIZER, ["a#b"])[0]
-    assert TOKENIZER.decode(canvas[:3]) == "a#b"
-    assert (canvas[3:] == TOKENIZER.eos_token_id).all()
-    with pytest.raises(ValueError, match="has 64 tokens; at most 63 fit"):
-        script.canvases(TOKENIZER, ["a" * 64])
 
 
 def test_only_answers_are_masked_in_three_rows_of_ten(monkeypatch):
@@ -48,7 +40,7 @@ def test_only_answers_are_masked_in_three_rows_of_ten(monkeypatch):
     )
     model = character_model(TOKENIZER, seed=0, hidden=32, layers=1)
     for step in range(20):
-        script.loss_at(model, TOKENIZER, step, [PERMUTE], seed=0)
+        script.loss_at(model, TOKENIZER, step, [COUNTDOWN], seed=0)
     canvas, maskable = (torch.cat(parts) for parts in zip(*seen, strict=True))
     whole = maskable.all(1)
     assert 1 - whole.float().mean() == pytest.approx(0.3, abs=0.04)
@@ -61,15 +53,15 @@ def test_only_answers_are_masked_in_three_rows_of_ten(monkeypatch):
 def test_success_is_that_of_the_canvas_up_to_its_end(monkeypatch):
     def expert(model, ids, mask, *, fixed, **_):
         rng = random.Random("0 evaluation 2")
-        problems = [PERMUTE.sample(2, rng, split="eval") for _ in range(len(ids))]
-        canvas = script.canvases(TOKENIZER, [p.completion for p in problems])
+        problems = [COUNTDOWN.sample(2, rng, split="eval") for _ in range(len(ids))]
+        canvas = on_canvas(TOKENIZER, [p.completion for p in problems], length=script.CANVAS)
         canvas[:, -1] = TOKENIZER.convert_tokens_to_ids("x")  # behind the end, not read
         return canvas if fixed is not None else canvas.flip(1)
 
     monkeypatch.setattr(script, "denoise", expert)
     model = character_model(TOKENIZER, seed=0, hidden=32, layers=1)
     values = [
-        script.success(model, TOKENIZER, [PERMUTE], level=2, seed=0, reveal=reveal)
+        script.success(model, TOKENIZER, [COUNTDOWN], level=2, seed=0, reveal=reveal)
         for reveal in (True, False)
     ]
     assert values == [1.0, 0.0]

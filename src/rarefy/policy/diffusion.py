@@ -153,23 +153,50 @@ def denoise(
         canvas = fixed.clone()
     never = torch.tensor([mask_token_id], device=canvas.device)
     per_block = steps // (length // block_length)
-    for end in range(block_length, length + 1, block_length):
+    for start in range(0, length, block_length):
+        block = slice(start, start + block_length)
         for left in range(per_block, 0, -1):
-            masked = canvas == mask_token_id
-            masked[:, : end - block_length] = masked[:, end:] = False
+            masked = canvas[:, block] == mask_token_id
             if not masked.any():
                 break
-            logits = canvas_logits(model, prompt_ids, prompt_mask, canvas)
+            # Only the block's own predictions can be kept, so only they are drawn.
+            logits = canvas_logits(model, prompt_ids, prompt_mask, canvas)[:, block]
             logits = logits.index_fill(-1, never, -torch.inf)
             drawn = _gumbel_max(logits, temperature=temperature, generator=generator)
             confidence = logits.softmax(-1).gather(-1, drawn[..., None])[..., 0]
             # An equal share of what is masked for each step left; the first take the remainder.
-            quota = -(-masked.sum(1, keepdim=True) // left)
-            order = confidence.masked_fill(~masked, -1).argsort(1, descending=True)
-            chosen = torch.arange(length, device=canvas.device).expand(shape) < quota
-            surest = torch.zeros_like(masked).scatter(1, order, chosen)
-            canvas = torch.where(surest & masked, drawn, canvas)
+            quota = -(-masked.sum(1) // left)
+            kept = surest(confidence, masked, quota)
+            canvas[:, block] = torch.where(kept, drawn, canvas[:, block])
     return canvas
+
+
+def surest(confidence: Tensor, masked: Tensor, quota: Tensor) -> Tensor:
+    """Which masked places of each row to keep: those predicted with most confidence.
+
+    Parameters
+    ----------
+    confidence : Tensor, shape (b, c)
+        At least 0.
+    masked : Tensor of bool, shape (b, c)
+        Places to choose from.
+    quota : Tensor of int64, shape (b,)
+        How many to keep of each row, at most as many as are masked.
+
+    Returns
+    -------
+    Tensor of bool, shape (b, c)
+
+    Examples
+    --------
+    >>> confidence = torch.tensor([[0.9, 0.2, 0.5]])
+    >>> surest(confidence, torch.tensor([[False, True, True]]), torch.tensor([1]))
+    tensor([[False, False,  True]])
+    """
+    order = confidence.masked_fill(~masked, -1).argsort(1, descending=True)
+    places = torch.arange(confidence.shape[1], device=confidence.device)
+    chosen = (places < quota[:, None]).expand_as(masked)
+    return torch.zeros_like(masked).scatter(1, order, chosen) & masked
 
 
 def _gumbel_max(logits: Tensor, *, temperature: float, generator: torch.Generator) -> Tensor:

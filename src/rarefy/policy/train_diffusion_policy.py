@@ -27,6 +27,7 @@ from torch import Tensor
 
 from rarefy.models.characters import character_model, character_tokenizer
 from rarefy.policy._warm_up import finish, main, warm_up
+from rarefy.policy.canvas import on_canvas
 from rarefy.policy.diffusion import denoise, diffusion_loss
 from rarefy.policy.tasks import COUNTDOWN, Problem, Task
 from rarefy.policy.train_policy import examples_at
@@ -47,28 +48,9 @@ CHECKED_LEVELS = (1, 2, 3, 4)
 _log = logging.getLogger("rarefy.policy.train_diffusion_policy")
 
 
-def canvases(tokenizer: PreTrainedTokenizerFast, completions: Sequence[str]) -> Tensor:
-    """Completions filled up with end tokens, int64 of shape (rows, CANVAS).
-
-    Raises
-    ------
-    ValueError
-        If a completion and one end token do not fit.
-    """
-    canvas = torch.full((len(completions), CANVAS), tokenizer.eos_token_id)
-    for row, completion in enumerate(completions):
-        ids = tokenizer(completion, add_special_tokens=False)["input_ids"]
-        if len(ids) >= CANVAS:
-            raise ValueError(
-                f"completion {completion!r} has {len(ids)} tokens; at most {CANVAS - 1} fit"
-            )
-        canvas[row, : len(ids)] = torch.tensor(ids)
-    return canvas
-
-
 def revealed(tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem]) -> Tensor:
     """The experts' traces on canvases whose other places, the answers', are masked."""
-    canvas = canvases(tokenizer, [problem.trace for problem in problems])
+    canvas = on_canvas(tokenizer, [problem.trace for problem in problems], length=CANVAS)
     behind = torch.arange(CANVAS) >= torch.tensor([[len(p.trace)] for p in problems])
     return canvas.masked_fill(behind, tokenizer.mask_token_id)
 
@@ -85,7 +67,7 @@ def loss_at(
     examples = examples_at(step, tasks, seed=seed)
     generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + step)
     batch = tokenizer([prompt for prompt, _ in examples], padding=True, return_tensors="pt")
-    canvas = canvases(tokenizer, [completion for _, completion in examples])
+    canvas = on_canvas(tokenizer, [completion for _, completion in examples], length=CANVAS)
     answers = torch.tensor([[completion.index("#")] for _, completion in examples])
     everything = torch.rand(len(canvas), 1, generator=generator) >= ANSWER_ONLY_SHARE
     maskable = everything | (torch.arange(CANVAS) >= answers)

@@ -281,6 +281,16 @@ class PolicyTrainer:
 
     def save(self, path: Path) -> None:
         """Write all that the next steps depend on, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(self.state_dict(), path.with_suffix(".tmp"))
+        os.replace(path.with_suffix(".tmp"), path)
+
+    def load(self, path: Path) -> None:
+        """Go on where :meth:`save` left off."""
+        self.load_state_dict(torch.load(path, weights_only=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next steps depend on."""
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -294,13 +304,10 @@ class PolicyTrainer:
             part = getattr(self, name)
             if hasattr(part, "state_dict"):
                 state[name] = part.state_dict()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, path.with_suffix(".tmp"))
-        os.replace(path.with_suffix(".tmp"), path)
+        return state
 
-    def load(self, path: Path) -> None:
-        """Go on where :meth:`save` left off."""
-        state = torch.load(path, weights_only=True)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where another trainer left off."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.problems.load_state_dict(state["problems"])
