@@ -1,6 +1,6 @@
 """Train the shipped judge of reasoning: experts' traces against traces that were spoilt.
 
-    python -m rarefy.policy.train_trace_judge --out runs/judge --steps 1600
+    python -m rarefy.policy.train_trace_judge --out runs/judge --target-success 0.995
     loss = mean of -log p(expert's tokens) + 0.1 mean of -log sigmoid(s(sound) - s(spoilt))
 
 with s the log-probability of a trace given its question. No completion of a policy and no verdict
@@ -73,9 +73,7 @@ def contests(problems: Sequence[Problem], rng: random.Random) -> list[tuple[Pair
     for problem in problems:
         spoilt = spoil(problem.trace, rng)
         if spoilt is not None:
-            found.append(
-                ((problem.prompt, problem.trace + MARK), (problem.prompt, spoilt + MARK))
-            )
+            found.append(((problem.prompt, problem.trace + MARK), (problem.prompt, spoilt + MARK)))
     return found
 
 

@@ -5,7 +5,7 @@ With p the judge's probability and all sums over the tokens of the text that is 
 .. math::
     \text{coherence}(q, r) &= \sum_t \log p(r_t \mid q, r_{<t}) + H_t \\
     \text{follows}(q, r) &= \tfrac{1}{|r|} \log p(r \mid q) - \tfrac{1}{|r|} \log p(r \mid q') \\
-    \text{entails}(r, a) &= \log p(a \mid r) - \log p(a)
+    \text{entails}(r, a) &= \tfrac{1}{|a|} \log p(a \mid r) - \tfrac{1}{|a|} \log p(a)
 
 The first is an outcome reward model whose scalar is implicit, as in DPO: trained by Bradley and
 Terry's loss on experts' traces against traces that were spoilt, and never told an answer. Its
@@ -111,7 +111,7 @@ class TraceJudge:
         end = self.tokenizer.eos_token
         given = self._fresh([(text + MARK, answer + end) for text, answer in pairs])
         alone = self._fresh([(MARK, answer + end) for _, answer in pairs])
-        return (given.logp - alone.logp).tolist()
+        return ((given.logp - alone.logp) / given.length).tolist()
 
     def by_step(self, question: str, text: str, *, sep: str = ";") -> list[float]:
         """Coherence of the steps of a reasoning: the judge as a process reward model."""
