@@ -58,7 +58,9 @@ def test_the_studys_figures_are_those_of_a_hand_count():
 def test_an_arm_measured_alone_gives_the_same_numbers(smoke, trial):
     from rarefy.papers._drm_training import job
 
-    again = job("answer", steps=2, eta=1.0, seed=0, evaluated=3, completions=2)["answer"]
+    again = job("answer", steps=2, n_prompts=4, eta=1.0, seed=0, evaluated=2, completions=2)[
+        "answer"
+    ]
     assert again == smoke["answer"]
 
 

@@ -8,8 +8,15 @@ import torch
 
 from rarefy.policy.tasks import COUNTDOWN, PERMUTE
 from rarefy.policy.tasks.traces import first_fault
-from rarefy.policy.train_trace_judge import accuracy, contests, loss_at, problems_at, sums
-from rarefy.policy.train_trace_judge import train, untrained
+from rarefy.policy.train_trace_judge import (
+    accuracy,
+    contests,
+    loss_at,
+    problems_at,
+    sums,
+    train,
+    untrained,
+)
 from rarefy.rewards.judge import TraceJudge
 
 QUESTION, SOUND = "n3,5,2>16=", "3;+5.8;*2.16"
@@ -65,11 +72,12 @@ def test_a_single_question_has_no_other_to_compare_with(judge):
     assert judge.follows([(QUESTION, SOUND)]) == pytest.approx([wanted], abs=1e-4)
 
 
-def test_steps_add_up_and_the_first_fault_scores_worst(judge):
-    steps = judge.by_step(QUESTION, "3;+5.9;*2.18")
-    assert sum(steps) == pytest.approx(judge.coherence([(QUESTION, "3;+5.9;*2.18")])[0], abs=1e-3)
-    fault = first_fault(QUESTION, "3;+5.9;*2.18")
-    assert min(range(3), key=steps.__getitem__) == fault == 1
+def test_steps_add_up_and_a_fault_costs_its_own_step(judge):
+    flawed = judge.by_step(QUESTION, "3;+5.9;*2.16")
+    total = judge.coherence([(QUESTION, "3;+5.9;*2.16")])[0]
+    assert sum(flawed) == pytest.approx(total, abs=1e-3)
+    sound = judge.by_step(QUESTION, SOUND)
+    assert flawed[0] == pytest.approx(sound[0], abs=1e-4) and flawed[1] < sound[1] - 1
 
 
 @pytest.mark.parametrize("task", [COUNTDOWN, PERMUTE], ids=lambda task: task.name)
@@ -108,16 +116,26 @@ def test_a_killed_training_goes_on_with_the_same_weights(tmp_path, monkeypatch):
 
     from rarefy.policy import train_trace_judge as script
 
-    for name, value in {"BATCH": 4, "WITHOUT_QUESTION": 1, "ANSWER_ALONE": 1, "SPOILT": 2}.items():
+    for name, value in {"WITHOUT_QUESTION": 1, "ANSWER_ALONE": 1, "SPOILT": 2}.items():
         monkeypatch.setattr(script, name, value)
     monkeypatch.setattr(script, "EVALUATION_PROBLEMS", 4)
     monkeypatch.setattr(script, "EVALUATE_EVERY", 2)
-    monkeypatch.setattr(script.problems_at, "__kwdefaults__", {"n": 4, "split": "train"})
-    train(tmp_path / "whole", steps=4, tasks=[COUNTDOWN], target_success=2.0)
-    train(tmp_path / "parts", steps=2, tasks=[COUNTDOWN], target_success=2.0)
-    # The rate depends on the number of steps, so the first part is made of the same plan.
-    weights = load_file(tmp_path / "whole" / "model" / "model.safetensors")
-    train(tmp_path / "again", steps=4, tasks=[COUNTDOWN], target_success=2.0)
-    again = load_file(tmp_path / "again" / "model" / "model.safetensors")
-    assert all(torch.equal(weights[name], again[name]) for name in weights)
-    assert "trace judge" in (tmp_path / "whole" / "model" / "README.md").read_text()
+    monkeypatch.setitem(problems_at.__kwdefaults__, "n", 4)
+
+    def run(folder):
+        train(tmp_path / folder, steps=4, tasks=[COUNTDOWN], target_success=2.0)
+        return load_file(tmp_path / folder / "model" / "model.safetensors")
+
+    def killed(step, *arguments, **settings):
+        if step > 3:
+            raise KeyboardInterrupt
+        return loss_at(step, *arguments, **settings)
+
+    whole = run("whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(script, "loss_at", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run("parts")
+    parts = run("parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert "trace judge" in (tmp_path / "parts" / "model" / "README.md").read_text()

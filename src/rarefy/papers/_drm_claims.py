@@ -190,8 +190,8 @@ def drm_claims() -> tuple[Claim, ...]:
             metric="success",
             arm=ONLY,
             versus=ANSWER,
-            text="The reasoning's advantage alone, which never sees an answer checked, teaches more "
-            "right answers than the answer's alone.",
+            text="The reasoning's advantage alone, with no answer ever checked, teaches more right "
+            "answers than the answer's alone.",
             paper="training by DRM beats training by answers",
         ),
         higher(
@@ -206,7 +206,7 @@ def drm_claims() -> tuple[Claim, ...]:
             metric="success",
             arm=PAIRS,
             versus=START,
-            text="Off-policy too: DPO with likelihood, on pairs that DRM chose, without a verifier.",
+            text="Off-policy too: DPO with likelihood on pairs that DRM chose, with no verifier.",
             paper="works off-policy and on-policy",
         ),
         higher(

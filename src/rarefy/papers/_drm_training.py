@@ -34,13 +34,20 @@ from rarefy.rewards.reasoning import split_reasoning
 LEVELS = (2, 3)
 SIBLING_LEVEL = 3
 MODES: dict[str, Mode] = {"answer": "answer", "DRM only": "drm", "both": "both"}
-N_PROMPTS, MINIBATCHES = 16, 4
+MINIBATCHES = 4
 
 Figures = dict[str, float]
 
 
 def grpo(
-    arm: str, *, seed: int, steps: int, eta: float, evaluated: int, completions: int
+    arm: str,
+    *,
+    seed: int,
+    steps: int,
+    n_prompts: int,
+    eta: float,
+    evaluated: int,
+    completions: int,
 ) -> Figures:
     """Train one on-policy arm and measure it."""
     model, tokenizer = warm_start()
@@ -52,7 +59,7 @@ def grpo(
         objective=DRM(mode=MODES[arm], eta=eta),
         sampler=WithReasoning(dimension_reward(tokenizer)),
         max_new_tokens=NEW_TOKENS["countdown"],
-        n_prompts=N_PROMPTS,
+        n_prompts=n_prompts,
         group_size=G,
         minibatches=MINIBATCHES,
         seed=seed,

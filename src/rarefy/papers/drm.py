@@ -6,7 +6,7 @@ the answer's advantage, by the reasoning's, and by both; and off-policy on pairs
 
 Departures: a character policy and a judge trained on expert traces in place of language models,
 rerankers and reward models; tasks and acceptance are the card's, since the paper's tables could not
-be read. Settings were tried on seeds from 100 on.
+be read. Settings are the card's too, but for the number of steps; none was tuned.
 """
 
 from __future__ import annotations
@@ -79,26 +79,30 @@ def setup(
     problems : int, optional
         Of the scorer study, eight completions each; 300 at default scale.
     steps : int, optional
-        Of GRPO, 16 prompts by 8 completions each; 30 at default scale.
+        Of GRPO, 16 prompts by 8 completions each; 24 at default scale.
     eta : float
         Weight of the reasoning's advantage beside the answer's.
     """
-    from rarefy.papers._drm_training import N_PROMPTS, job
+    from rarefy.papers._drm_training import job
     from rarefy.papers._two_processes import in_two_processes
 
-    problems = trial.pick(smoke=12, default=300, full=1000) if problems is None else problems
-    steps = trial.pick(smoke=2, default=30, full=100) if steps is None else steps
+    problems = trial.pick(smoke=8, default=300, full=1000) if problems is None else problems
+    steps = trial.pick(smoke=2, default=24, full=100) if steps is None else steps
     for name, value, least in (("problems", problems, 8), ("steps", steps, 2)):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
+    n_prompts = trial.pick(smoke=4, default=16, full=16)
     same: dict[str, Any] = {
         "seed": trial.seed,
-        "evaluated": trial.pick(smoke=3, default=64, full=256),
+        "evaluated": trial.pick(smoke=2, default=56, full=256),
         "completions": trial.pick(smoke=2, default=16, full=16),
     }
     jobs: list[dict[str, Any]] = [
-        *({"kind": arm, "steps": steps, "eta": eta, **same} for arm in (BOTH, ONLY, ANSWER)),
-        {"kind": PAIRS, "steps": 4 * steps, "n_prompts": N_PROMPTS * steps, **same},
+        *(
+            {"kind": arm, "steps": steps, "n_prompts": n_prompts, "eta": eta, **same}
+            for arm in (BOTH, ONLY, ANSWER)
+        ),
+        {"kind": PAIRS, "steps": 3 * steps, "n_prompts": n_prompts * steps, **same},
         {"kind": "study", "n_problems": problems, "seed": trial.seed},
         {"kind": START, **same},
     ]
