@@ -96,7 +96,7 @@ def grid_search_weights(
     )
 
 
-def pair_gaps(z: Floats, labels: Floats, groups: np.ndarray) -> Floats:
+def pair_gaps(z: Floats, labels: np.ndarray, groups: np.ndarray) -> Floats:
     """Score of the better completion less that of the worse, (pairs, ...), within groups."""
     gaps = [np.empty((0, *z.shape[1:]))]
     for number in np.unique(groups):
@@ -106,7 +106,7 @@ def pair_gaps(z: Floats, labels: Floats, groups: np.ndarray) -> Floats:
     return np.concatenate(gaps)
 
 
-def pair_accuracy(scores: Floats, labels: Floats, groups: np.ndarray) -> float:
+def pair_accuracy(scores: Floats, labels: np.ndarray, groups: np.ndarray) -> float:
     """Share of pairs of a group that scores put in the order of their labels; NaN without pairs."""
     return _ordered(pair_gaps(scores, labels, groups))
 
