@@ -79,7 +79,7 @@ def setup(
     problems : int, optional
         Of the scorer study, eight completions each; 300 at default scale.
     steps : int, optional
-        Of GRPO, 16 prompts by 8 completions each; 24 at default scale.
+        Of GRPO, 16 prompts by 8 completions each; 20 at default scale.
     eta : float
         Weight of the reasoning's advantage beside the answer's.
     """
@@ -87,7 +87,7 @@ def setup(
     from rarefy.papers._two_processes import in_two_processes
 
     problems = trial.pick(smoke=8, default=300, full=1000) if problems is None else problems
-    steps = trial.pick(smoke=2, default=24, full=100) if steps is None else steps
+    steps = trial.pick(smoke=2, default=20, full=100) if steps is None else steps
     for name, value, least in (("problems", problems, 8), ("steps", steps, 2)):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -156,7 +156,6 @@ def figure(measurements: Measurements) -> Figure:
         )
     curves.set(xlabel="thousand completions", ylabel="right while training")
     curves.legend(fontsize=7)
-    drawn.tight_layout()
     return drawn
 
 
