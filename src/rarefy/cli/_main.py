@@ -25,6 +25,7 @@ from rarefy.cli import (
     run,
     sae,
     screen,
+    tasks,
     tour,
 )
 
@@ -45,6 +46,7 @@ app.command("fit")(fit.fit)
 app.add_typer(compare.app, name="compare")
 app.add_typer(sae.app, name="sae")
 app.command("screen")(screen.screen)
+app.add_typer(tasks.app, name="tasks")
 app.command("doctor")(doctor.doctor)
 app.command("handbook")(handbook.handbook)
 

@@ -381,13 +381,15 @@ class PolicyTrainer:
             stats = completion_stats(rollout.completion_mask, rollout.terminated, rollout.entropies)
             row |= {
                 "reward_mean": float(batch.rewards.mean()),
-                "reward_std": float(batch.rewards.std()),
+                "reward_std": float(batch.rewards.std()) if len(batch.rewards) > 1 else 0.0,
                 "success": float(batch.solved.float().mean()),
-                "zero_variance": group_outcomes(batch.rewards, self.group_size).zero_variance,
                 "entropy": stats.entropy,
                 "mean_length": stats.mean_length,
                 "truncated": 1 - stats.terminated,
             }
+            if batch.group_size > 1:  # experts' completions stand alone
+                outcomes = group_outcomes(batch.rewards, batch.group_size)
+                row["zero_variance"] = outcomes.zero_variance
         for name in figures[0] if figures else ():
             values = [figure[name] for figure in figures]
             pick = {"ratio_min": min, "ratio_max": max}.get(name)
