@@ -16,7 +16,7 @@ from torch import Tensor
 from rarefy.policy.tasks import Problem
 
 UNSEEN_VALUE = 0.325
-"""Of problems not seen yet: the largest value there is for rewards of 0 or 1."""
+"""Of problems not seen yet: the largest value of many rewards of 0 or 1."""
 
 
 class TaskValueStore:

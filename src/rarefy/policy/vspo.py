@@ -286,12 +286,13 @@ class ValueRefill:
         values = task_value(batch.groups, r_max=self.r_max)
         if isinstance(trainer.problems, TaskValueStore):
             trainer.problems.update(batch.problems, values)
+        of_groups = batch.solved.view(batch.groups.shape)
         trainer.notes |= {
             "task_value": float(values.mean()),
-            # Rewards by stages nearly always vary; what varies in being right is another matter.
-            "solved_variance": float(
-                has_variance(batch.solved.view(batch.groups.shape)).double().mean()
-            ),
+            "drawn_success": float(batch.solved.double().mean()),
+            "drawn_zero_variance": 1 - float(has_variance(batch.groups).double().mean()),
+            # Rewards by stages nearly always vary; whether being right does is another matter.
+            "solved_variance": float(has_variance(of_groups).double().mean()),
         }
         if self.mode == "none":
             return batch

@@ -88,8 +88,8 @@ def length_aware_bleu(
     _check_references(references)
     if max_order < 1 or not 0 < eps <= 1:
         raise ValueError(
-            f"max_order is {max_order} and eps {eps}; an order of at least 1 and an eps above 0 and "
-            "at most 1 are wanted"
+            f"max_order is {max_order} and eps {eps}; an order of at least 1, and an eps above 0 "
+            "and at most 1, are wanted"
         )
     given = words(hypothesis)
     return max(_bleu(given, words(reference), max_order, eps) for reference in references)
