@@ -1,4 +1,4 @@
-"""Rewards by stages: the ladder by exhaustion, stages that do not apply, and what is asked of whom."""
+"""Rewards by stages: the ladder by exhaustion, stages that do not apply, who is asked about."""
 
 from itertools import product
 
@@ -65,9 +65,8 @@ def test_a_batch_is_its_rows_and_stages_are_asked_of_those_that_reach_them():
                                                                         strict=True)])  # fmt: skip
     columns = {"a": [1.0, 0.5, 1.0, None], "b": [1.0, 1.0, 0.0, 1.0], "c": [0.5, 1.0, 1.0, None]}
     logged = {}
-    rewards = reward(
-        ["p"] * 4, ["w", "x", "y", "z"], **columns, trainer_state=object(), log_metric=logged.__setitem__
-    )  # fmt: skip
+    added = {"trainer_state": object(), "log_metric": logged.__setitem__}
+    rewards = reward(["p"] * 4, ["w", "x", "y", "z"], **columns, **added)
     expected = [staged([columns[s][i] for s in "abc"], WEIGHTS, (1, 1, 1)) for i in range(4)]
     assert rewards == pytest.approx(expected)
     assert [row for name, row in asked if name == "c"] == ["w", "z"]

@@ -12,7 +12,7 @@ c4 the two refills without smoothing are one. Learning rate 2e-4 and four mini-b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rarefy.evidence.claims import Measurements
 from rarefy.papers._recipe import Paper, Trial
@@ -78,7 +78,9 @@ def setup(
         eval_prompts=trial.pick(smoke=2, default=48, full=128),
         eval_completions=trial.pick(smoke=2, default=8, full=16),
     )
-    jobs = [{"arm": arm, "seed": trial.seed, "size": size, "device": trial.device} for arm in ARMS]
+    jobs: list[dict[str, Any]] = [
+        {"arm": arm, "seed": trial.seed, "size": size, "device": trial.device} for arm in ARMS
+    ]
     trial.progress(f"training {len(TRAINED)} arms", 0.0)
     if trial.scale == "smoke":
         return dict(zip(ARMS, [train_arm(**job) for job in jobs], strict=True))
@@ -90,7 +92,7 @@ def measure(
     shared: dict[str, dict[str, float]],
     trial: Trial,  # noqa: ARG001
 ) -> dict[str, float]:
-    """``em``, ``pass8``, ``parse_rate``, ``kl`` and more, of the trained policy and its training."""
+    """``em``, ``pass8``, ``parse_rate``, ``kl`` and more, of the policy and its training."""
     return shared[arm]
 
 

@@ -5,9 +5,9 @@
 
 At each point a demonstrator may slip: answer without a call (:data:`GUESSES`), write a call that no
 tool can read (:data:`MALFORMED`), or answer with the result of a hop that is not the last
-(:data:`STOPS`). The policy that imitates them succeeds at one hop in a third of its completions,
-at two in a tenth, at three in some two of a hundred, and so does every part of what it must do: the
-state in which rewards by stages begin. What the environment writes has no loss.
+(:data:`STOPS`). The policy that imitates them succeeds at one hop in a quarter of its completions, at two in a
+twentieth, at three in a hundredth, while every part of what it must do is in its reach: the state
+in which rewards by stages begin. What the environment writes has no loss.
 
 Training stops by success at the target level, as in ``train_policy``; the loop is in ``_warm_up``.
 """
@@ -174,7 +174,7 @@ def train(
     *,
     steps: int = 1500,
     target_level: int = 1,
-    target_success: float = 0.3,
+    target_success: float = 0.225,
     seed: int = 0,
     device: str = "cpu",
 ) -> None:
@@ -186,7 +186,7 @@ def train(
     steps : int, default 1500
         Optimizer steps at most.
     target_level : int, default 1
-    target_success : float, default 0.3
+    target_success : float, default 0.225
         Training stops when success at ``target_level`` is above this, looked at every 50 steps.
     seed : int, default 0
     device : str, default "cpu"
@@ -263,7 +263,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--steps", type=int, default=1500, help="optimizer steps at most")
-    parser.add_argument("--target-success", type=float, default=0.3, help="at one hop")
+    parser.add_argument("--target-success", type=float, default=0.225, help="at one hop")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
