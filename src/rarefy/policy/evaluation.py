@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from rarefy.policy.metrics import pass_at_k
-from rarefy.policy.rollout import generate
+from rarefy.policy.rollout import Rollout, generate
 from rarefy.policy.tasks import TASKS, Problem, Task
 
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ def evaluate(
     -------
     Evaluation
     """
-    by_name = {task.name: task for task in tasks}
     rollout = generate(
         model,
         [tokenizer(problem.prompt)["input_ids"] for problem in problems],
@@ -86,6 +85,33 @@ def evaluate(
         pad_token_id=tokenizer.pad_token_id,
         generator=torch.Generator(model.device).manual_seed(seed),
     )
+    return judged(rollout, tokenizer, problems, tasks=tasks)
+
+
+def judged(
+    rollout: Rollout,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: Sequence[Problem],
+    *,
+    tasks: Sequence[Task] = tuple(TASKS.values()),
+) -> Evaluation:
+    """Verify completions, however they were sampled.
+
+    Parameters
+    ----------
+    rollout : Rollout
+        As many completions of each problem, side by side.
+    tokenizer : transformers tokenizer
+    problems : sequence of Problem
+        Each of one of the ``tasks``, by name.
+    tasks : sequence of Task, default all of the suite
+
+    Returns
+    -------
+    Evaluation
+    """
+    by_name = {task.name: task for task in tasks}
+    n_completions = len(rollout) // len(problems)
     flat = rollout.text(tokenizer)
     texts = [flat[i * n_completions :][:n_completions] for i in range(len(problems))]
     shape = (len(problems), n_completions)
