@@ -1,0 +1,65 @@
+"""The methods by name: each is an objective, a sampler, and what TRL is to be told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rarefy.policy.ahpo import AHPO
+from rarefy.policy.pacs import PACS
+from rarefy.policy.trainer import Objective, Sampler
+from rarefy.policy.trl.trainer import ObjectiveTrainer
+from rarefy.policy.vspo import VSPO, ValueRefill
+
+
+class PACSTrainer(ObjectiveTrainer):
+    """PACS: the policy predicts its own rewards, which are to lie in [0, 1].
+
+    ``PACS()`` unless an objective is given; its ``reference="fixed"`` needs a ``beta`` other than
+    0. Take ``steps_per_generation`` above ``gradient_accumulation_steps``, so that a batch is
+    several optimizer steps: in the first of them PACS is RLOO with weights.
+    """
+
+    def default_objective(self) -> Objective:
+        """The released code's: the reference is the policy that sampled."""
+        return PACS()
+
+
+class AHPOTrainer(ObjectiveTrainer):
+    """AHPO: imitate an expert where the policy's own completions seldom succeed.
+
+    The expert's completion is the data set's column ``completion`` where there is one, else
+    ``trace``; rows with an empty trace are learnt from as in GRPO. Prompts are to be plain texts.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        first = next(iter(self.train_dataset))
+        if "trace" not in first:
+            raise ValueError(
+                f"train_dataset has the columns {', '.join(first)}; AHPO imitates the column "
+                "'trace'"
+            )
+        if not isinstance(first["prompt"], str):
+            raise ValueError(
+                "train_dataset's prompts are conversations; AHPO wants plain texts: apply the "
+                "tokenizer's chat template to them"
+            )
+
+    def default_objective(self) -> Objective:
+        """The paper's gate: fewer than two right completions."""
+        return AHPO()
+
+
+class VSPOTrainer(ObjectiveTrainer):
+    """VSPO: slots of prompts that teach nothing go to copies of the most valuable ones.
+
+    Give ``sampler=ValueRefill(r_max=...)`` where rewards are not 0 to 1.
+    """
+
+    def default_objective(self) -> Objective:
+        """With ``beta`` as the weight of the divergence from the reference."""
+        return VSPO(kl_coef=self.beta)
+
+    def default_sampler(self) -> Sampler:
+        """Copies of completions that are there, at no rollout."""
+        return ValueRefill()
