@@ -21,6 +21,7 @@ from rarefy.cli import (
     fit,
     handbook,
     papers,
+    policy,
     prune,
     run,
     sae,
@@ -45,6 +46,7 @@ app.command("prune")(prune.prune)
 app.command("fit")(fit.fit)
 app.add_typer(compare.app, name="compare")
 app.add_typer(sae.app, name="sae")
+app.add_typer(policy.app, name="policy")
 app.command("screen")(screen.screen)
 app.add_typer(tasks.app, name="tasks")
 app.command("doctor")(doctor.doctor)
