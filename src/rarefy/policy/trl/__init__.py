@@ -12,7 +12,20 @@ same function of tensors. Needs ``pip install 'rarefy[policy]'``; nothing else i
 ``bridge``    what objectives and samplers see of TRL's trainer.
 """
 
-from rarefy.policy.trl.methods import AHPOTrainer, PACSTrainer, VSPOTrainer
+from rarefy.policy.trl.methods import (
+    AHPOTrainer,
+    DRMGRPOTrainer,
+    GHPOTrainer,
+    PACSTrainer,
+    VSPOTrainer,
+)
 from rarefy.policy.trl.trainer import ObjectiveTrainer
 
-__all__ = ["AHPOTrainer", "ObjectiveTrainer", "PACSTrainer", "VSPOTrainer"]
+__all__ = [
+    "AHPOTrainer",
+    "DRMGRPOTrainer",
+    "GHPOTrainer",
+    "ObjectiveTrainer",
+    "PACSTrainer",
+    "VSPOTrainer",
+]

@@ -175,6 +175,7 @@ class Bridge:
         batch = self.trainer.sampler(self, self.n_prompts)
         if not len(batch):
             return batch
+        batch = replace(batch, ref_logps=batch.extra.get("ref_logps"))
         advantages = self.trainer.objective.advantages(batch)
         if "correction" in batch.extra:  # vLLM's probabilities differ a little from ours
             per_token = advantages[:, None] if advantages.ndim == 1 else advantages
@@ -217,7 +218,9 @@ class Bridge:
         if "importance_sampling_ratio" in found:
             ratio = found["importance_sampling_ratio"].expand_as(found["completion_ids"])
             batch = batch.with_extra(correction=ratio)
-        return replace(batch, ref_logps=found.get("ref_per_token_logps"))
+        if "ref_per_token_logps" in found:
+            batch = batch.with_extra(ref_logps=found["ref_per_token_logps"])
+        return batch
 
     def judge(self, problems: list[Problem], prompts: list[str], rollout: Rollout) -> Batch:
         """Score completions, however they came about."""
@@ -252,6 +255,18 @@ class Bridge:
         if self._asked is None:
             return prompts
         return [problem.columns["prompt"] for problem in self._asked]
+
+    def check_lengths(self, prompt_ids: Sequence[Sequence[int]]) -> None:
+        """Refuse prompts that do not fit the model's context with their completions."""
+        config = self.model.config
+        context = getattr(config, "max_position_embeddings", None)
+        longest = max(map(len, prompt_ids))
+        if context is not None and longest + self.max_new_tokens > context:
+            raise ValueError(
+                f"a prompt has {longest} tokens, which with max_completion_length = "
+                f"{self.max_new_tokens} does not fit the model's context of {context}; shorten "
+                "the prompts or the completions"
+            )
 
     def keep_rewards(self, per_function: Tensor) -> None:
         """Keep what the reward functions gave, (B, functions)."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from rarefy.policy.ahpo import AHPO
+from rarefy.policy.drm import DRM, WithReasoning
+from rarefy.policy.grpo import GRPO
+from rarefy.policy.hints import HintPolicy, told
 from rarefy.policy.pacs import PACS
 from rarefy.policy.trainer import Objective, Sampler
 from rarefy.policy.trl.trainer import ObjectiveTrainer
 from rarefy.policy.vspo import VSPO, ValueRefill
+from rarefy.rewards.dimensions import DimensionReward
 
 
 class PACSTrainer(ObjectiveTrainer):
@@ -63,3 +67,55 @@ class VSPOTrainer(ObjectiveTrainer):
     def default_sampler(self) -> Sampler:
         """Copies of completions that are there, at no rollout."""
         return ValueRefill()
+
+
+class GHPOTrainer(ObjectiveTrainer):
+    """GHPO: prompts that always fail are asked again with the first part of a known solution.
+
+    The data set's column ``trace`` holds the solutions; rewards are handed the prompts without a
+    hint. Give ``sampler=HintPolicy(...)`` for other ratios, another sentence around the hint, or
+    another number of first steps without hints than 20.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if getattr(self.sampler, "score_prompt", "hinted") == "plain" and self.beta:
+            raise ValueError(
+                f"beta is {self.beta}, but the reference's log-probabilities are those under the "
+                'hinted prompt; with score_prompt="plain" a beta of 0 is wanted'
+            )
+
+    def default_objective(self) -> Objective:
+        """GRPO, with ``beta`` as the weight of the divergence from the reference."""
+        return GRPO(kl_coef=self.beta)
+
+    def default_sampler(self) -> Sampler:
+        """The paper's ratios, and a sentence that says what the hint is."""
+        return HintPolicy(template=told)
+
+
+class DRMGRPOTrainer(ObjectiveTrainer):
+    """DRM: an advantage for the reasoning is added to the one for the answer.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        ``GRPOTrainer``'s and :class:`ObjectiveTrainer`'s; the reward functions judge the answer.
+    reasoning : DimensionReward
+        Scores the reasoning. It is handed the log-probabilities of the sampled tokens, and the
+        column ``documents`` where the data set has it.
+    """
+
+    scores_when_sampling = True
+
+    def __init__(self, *args: Any, reasoning: DimensionReward, **kwargs: Any) -> None:
+        self._reasoning = reasoning
+        super().__init__(*args, **kwargs)
+
+    def default_objective(self) -> Objective:
+        """Both advantages, with equal weight."""
+        return DRM(kl_coef=self.beta)
+
+    def default_sampler(self) -> Sampler:
+        """Plain groups, with the scores of their reasoning."""
+        return WithReasoning(self._reasoning)

@@ -103,6 +103,11 @@ class ObjectiveTrainer(GRPOTrainer):
             self._log_batch(batch)
         return self._buffered_inputs[self._step % parts]
 
+    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
+        found = super()._tokenize_prompts(prompts)
+        self.bridge.check_lengths(found[0])
+        return found
+
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
     ) -> Tensor:
