@@ -20,6 +20,7 @@ from rarefy.cli import (
     doctor,
     fit,
     handbook,
+    merge,
     papers,
     policy,
     prune,
@@ -43,6 +44,7 @@ app.command("show")(papers.show)
 app.command("run", cls=run.RunCommand)(run.run)
 app.command("tour")(tour.tour)
 app.command("prune")(prune.prune)
+app.command("merge")(merge.merge)
 app.command("fit")(fit.fit)
 app.add_typer(compare.app, name="compare")
 app.add_typer(sae.app, name="sae")
