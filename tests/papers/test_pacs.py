@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from rarefy.evidence.claims import Measurement, Measurements
 from rarefy.models import SHIPPED, open_model
 from rarefy.papers import pacs as recipe
-from rarefy.papers._pacs_claims import ARMS, BETAS, DAPO, PACS, PPO, SCORES, TRAINED, WARM
+from rarefy.papers._pacs_claims import (
+    ARMS,
+    BETAS,
+    DAPO,
+    FIXED,
+    PACS,
+    PPO,
+    SCORES,
+    TRAINED,
+    UNWEIGHTED,
+    WARM,
+)
 from rarefy.papers._pacs_training import (
     MOST_ROUNDS,
     SHARES,
@@ -22,6 +33,7 @@ from rarefy.papers._pacs_training import (
     history_figures,
     mean_distance,
     method,
+    step_seconds,
     until_mixed,
 )
 from rarefy.policy.batches import TaskProblems
@@ -55,12 +67,28 @@ def test_arms_of_full_scale_are_not_measured_at_others(smoke):
         assert bool(smoke[arm]) == (arm in (WARM, *TRAINED, PPO))
 
 
+def test_steps_that_are_timed_learn_nothing_and_have_the_same_completions(monkeypatch):
+    seen = {}
+    train = PolicyTrainer.train
+
+    def noted(trainer, steps):
+        row = train(trainer, steps)[-1]
+        seen.setdefault(type(trainer.objective).__name__, []).append(
+            (row["n_tokens"], row["success"], row["entropy"])
+        )
+
+    monkeypatch.setattr(PolicyTrainer, "train", noted)
+    seconds = step_seconds(0, n_prompts=4, model=None, device="cpu")
+    assert set(seconds) == {"GRPO", "PACS", "PPO"} and min(seconds.values()) > 0
+    assert seen["GRPO"] == seen["PACS"] == seen["PPO"] and len(seen["PPO"]) > 2
+
+
 def test_every_arm_has_a_method_of_its_own():
     model, _ = open_model(SHIPPED / "policy")
     methods = {arm: method(arm, model) for arm in ARMS}
     assert {methods[arm][0].beta for arm in BETAS} == set(BETAS.values())
     assert {methods[arm][0].score for arm in SCORES} == set(SCORES.values())
-    assert methods[PACS][0] != methods["PACS, unweighted"][0]
+    assert len({methods[arm][0] for arm in (PACS, UNWEIGHTED, FIXED, *BETAS, *SCORES)}) == 9
     assert methods[DAPO][0].eps_high == 0.28 and methods[DAPO][1] is until_mixed
 
 
@@ -112,7 +140,7 @@ def test_diversity_is_over_problems_that_every_arm_solved_twice():
 
 
 def test_curves_are_means_of_stretches_and_steps_without_a_figure_are_left_out():
-    row = {"seconds": 1.0, "n_rollouts": 1.0, "n_tokens": 1.0, "ratio_max": 2.0, "entropy": 0.5}
+    row = {"n_rollouts": 1.0, "n_tokens": 1.0, "ratio_max": 2.0, "entropy": 0.5}
     history = [
         row | {"success": float(i), "grad_norm": float("nan") if i else 3.0} for i in range(30)
     ]
@@ -129,7 +157,7 @@ def test_the_figure_draws_every_arm(smoke):
         for metric, value in values.items()
     )
     axes = recipe.figure(measured).axes
-    assert [len(panel.lines) for panel in axes] == [4, 4, 5]
+    assert [len(panel.lines) for panel in axes] == [5, 5, 6]
     assert list(axes[2].lines[0].get_xdata()) == [1, 2, 4, 8, 16, 32]
 
 

@@ -340,7 +340,8 @@ def test_a_killed_run_with_resets_goes_on_as_if_it_had_not_been(tmp_path):
     objective = PACS(reference="fixed", reset_every=2)
     whole = make_trainer(objective)
     whole.train(6)
-    make_trainer(objective).train(4, checkpoint=tmp_path / "state.pt")
+    # After a reset, and before the next.
+    make_trainer(objective).train(5, checkpoint=tmp_path / "state.pt")
     resumed = make_trainer(objective)
     resumed.train(6, checkpoint=tmp_path / "state.pt")
     assert torch.equal(weights(resumed.model), weights(whole.model))

@@ -91,7 +91,7 @@ def test_the_loss_on_fresh_samples_is_the_critic_s_alone(tiny_llama, batch):
     mask = full.rollout.completion_mask
     error = (batch.rewards[:, None] - full.extra["values"])[mask].square().mean() / 2
     # Ratios are 1 and whitened advantages of mean 0.
-    assert float(loss) == pytest.approx(0.5 * float(error), rel=1e-6)
+    assert loss.item() == pytest.approx(0.5 * float(error), rel=1e-6)
     assert trainer.notes["value_loss"] == pytest.approx(float(error), rel=1e-6)
 
 

@@ -7,9 +7,10 @@ completions at temperature 1.
 
 from __future__ import annotations
 
+import copy
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from math import isnan, nan
 from pathlib import Path
@@ -20,6 +21,7 @@ from rarefy.models import SHIPPED, open_model
 from rarefy.papers._pacs_claims import (
     BETAS,
     DAPO,
+    FIXED,
     GRPO,
     PACS,
     PPO,
@@ -44,8 +46,9 @@ SIBLING = (PERMUTE, 3)
 LENGTH = 40
 """Token limit of a completion; an expert's has 30 at most."""
 GROUP, MINIBATCHES = 8, 4
-TIMED = 5
-"""Steps whose time is compared, the first of each arm, before completions differ in length."""
+TIMED = (GRPO, PACS, PPO)
+ROUNDS = 5
+"""Steps of each that are timed, the first of which does not count."""
 MOST_ROUNDS = 8
 
 
@@ -71,35 +74,18 @@ class Outcome(NamedTuple):
 def trained(
     arm: str, seed: int, size: Size, *, model: Path | None, learning_rate: float, device: str
 ) -> Outcome:
-    """Train one arm and evaluate it; PPO, unless its steps are asked for, only for its time."""
-    policy, tokenizer = open_model(model or SHIPPED / "policy", device=device)
-    objective, sampler = method(arm, policy)
-    trainer = PolicyTrainer(
-        policy,
-        tokenizer,
-        TaskProblems({(COUNTDOWN, level): share for level, share in SHARES.items()}, seed=seed),
-        reward=verified,
-        objective=objective,
-        sampler=sampler,
-        max_new_tokens=LENGTH,
-        n_prompts=size.prompts,
-        group_size=GROUP,
-        minibatches=MINIBATCHES,
-        learning_rate=learning_rate,
-        seed=seed,
-    )
+    """Train one arm and evaluate it."""
+    trainer = _trainer(arm, seed, size.prompts, model, learning_rate, device)
     values: dict[str, float] = {}
     if arm != WARM:
         values = history_figures(trainer.train(size.steps))
-    if not size.problems:
-        return Outcome(values, [])
 
     def asked(task: Task, level: int, n: int, completions: int) -> Evaluation:
         rng = random.Random(f"{seed} pacs {task.name} {level}")
         problems: list[Problem] = [task.sample(level, rng, split="eval") for _ in range(n)]
         return evaluate(
-            policy,
-            tokenizer,
+            trainer.model,
+            trainer.tokenizer,
             problems,
             max_new_tokens=LENGTH,
             n_completions=completions,
@@ -129,6 +115,48 @@ def trained(
     return Outcome(values, right)
 
 
+def step_seconds(seed: int, *, n_prompts: int, model: Path | None, device: str) -> dict[str, float]:
+    """Median seconds of a step of GRPO, PACS and PPO, taken in turns.
+
+    Nothing is learnt, so that all have the same completions.
+    """
+    trainers = {arm: _trainer(arm, seed, n_prompts, model, 0.0, device) for arm in TIMED}
+    for step in range(1, ROUNDS + 1):
+        for trainer in trainers.values():
+            trainer.train(step)
+    return {
+        arm: median(row["seconds"] for row in trainer.history[1:])
+        for arm, trainer in trainers.items()
+    }
+
+
+def call(function: Callable[..., Any], **given: Any) -> Any:
+    """``function(**given)``: for processes that do work of more than one kind."""
+    return function(**given)
+
+
+def _trainer(
+    arm: str, seed: int, n_prompts: int, model: Path | None, learning_rate: float, device: str
+) -> PolicyTrainer:
+    policy, tokenizer = open_model(model or SHIPPED / "policy", device=device)
+    objective, sampler = method(arm, policy)
+    return PolicyTrainer(
+        policy,
+        tokenizer,
+        TaskProblems({(COUNTDOWN, level): share for level, share in SHARES.items()}, seed=seed),
+        reward=verified,
+        objective=objective,
+        sampler=sampler,
+        reference=copy.deepcopy(policy) if arm == FIXED else None,
+        max_new_tokens=LENGTH,
+        n_prompts=n_prompts,
+        group_size=GROUP,
+        minibatches=MINIBATCHES,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+
+
 def method(arm: str, policy: Any) -> tuple[Objective, Sampler]:
     """Objective and sampler of an arm."""
     objectives: dict[str, Objective] = {
@@ -137,6 +165,7 @@ def method(arm: str, policy: Any) -> tuple[Objective, Sampler]:
         RLOO: grpo.RLOO(),
         PACS: pacs.PACS(),
         UNWEIGHTED: pacs.PACS(class_weight=None),
+        FIXED: pacs.PACS(reference="fixed"),
         DAPO: grpo.GRPO(eps_high=0.28, reduce=token_mean),
         **{name: pacs.PACS(beta=beta) for name, beta in BETAS.items()},
         **{name: pacs.PACS(score=score) for name, score in SCORES.items()},
@@ -159,7 +188,6 @@ def history_figures(history: Sequence[dict[str, float]]) -> dict[str, float]:
     """Of training: costs, how well psi predicts, and curves in at most 15 points."""
     last = history[-1]
     values = {
-        "step_seconds": median(row["seconds"] for row in history[:TIMED]),
         "n_rollouts": last["n_rollouts"],
         "n_tokens": last["n_tokens"],
         "grad_norm": _mean(history, "grad_norm"),
