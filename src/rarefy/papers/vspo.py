@@ -1,7 +1,7 @@
 """Paper 17, VSPO: rewards by stages, and slots refilled by value, for policies that call tools.
 
 Every seed trains six arms from the shipped policy with tools, on the same questions to a knowledge
-base (one to three hops) in one order, with the same number of rollouts: GRPO and VSPO, each with
+base (three or four hops) in one order, with the same number of rollouts: GRPO and VSPO, each with
 rewards by stages (PRS) and with exact match (EM); and of VSPO with PRS the two ablations, refilling
 at random and copies that are not smoothed. ``start`` is the policy before.
 
@@ -60,14 +60,14 @@ def setup(
     Parameters
     ----------
     steps : int, optional
-        Of training; 30 at default scale.
+        Of training; 20 at default scale.
     prompts : int, optional
         Of a step; 16 at default scale, with 5 completions each.
     """
     from rarefy.papers._two_processes import in_two_processes
     from rarefy.papers._vspo_training import Size, train_arm
 
-    steps = trial.pick(smoke=2, default=30, full=200) if steps is None else steps
+    steps = trial.pick(smoke=2, default=20, full=100) if steps is None else steps
     prompts = trial.pick(smoke=4, default=16, full=16) if prompts is None else prompts
     for name, value in (("steps", steps), ("prompts", prompts)):
         if value < 1:
@@ -75,7 +75,7 @@ def setup(
     size = Size(
         steps=steps,
         n_prompts=prompts,
-        eval_prompts=trial.pick(smoke=2, default=48, full=128),
+        eval_prompts=trial.pick(smoke=2, default=24, full=128),
         eval_completions=trial.pick(smoke=2, default=8, full=16),
     )
     jobs: list[dict[str, Any]] = [
