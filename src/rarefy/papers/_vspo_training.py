@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
     from rarefy.policy.evaluation import Evaluation
 
-HOPS = (1, 2, 3)
-MAX_NEW_TOKENS = 72
+HOPS, TRAINED_HOPS = (1, 2, 3), (3,)
+"""Evaluated, and trained on: at the start two completions of a hundred are right there."""
+MAX_NEW_TOKENS = 68
 GROUP_SIZE, MINIBATCHES, LEARNING_RATE = 5, 4, 2e-4
 PARSED, WINDOW = 0.9, 3
 CURVE_EVERY = 5
@@ -79,12 +80,11 @@ def train_arm(*, arm: str, seed: int, size: Size, device: str = "cpu") -> dict[s
         trainer = ToolTrainer(
             model,
             tokenizer,
-            TaskProblems({(KB_QA, level): 1.0 for level in HOPS}, seed=seed),
+            TaskProblems({(KB_QA, level): 1.0 for level in TRAINED_HOPS}, seed=seed),
             reward=reward,
             solved=KB_QA.reward,
-            objective=VSPO(),
+            objective=VSPO(kl_coef=0.0),
             sampler=sampler,
-            reference=start,
             max_new_tokens=MAX_NEW_TOKENS,
             n_prompts=size.n_prompts,
             group_size=GROUP_SIZE,

@@ -1,13 +1,18 @@
 """Paper 17, VSPO: rewards by stages, and slots refilled by value, for policies that call tools.
 
-Every seed trains six arms from the shipped policy with tools, on the same questions to a knowledge
-base (one to three hops) in one order, with the same number of rollouts: GRPO and VSPO, each with
-rewards by stages (PRS) and with exact match (EM); and of VSPO with PRS the two ablations, refilling
-at random and copies that are not smoothed. ``start`` is the policy before.
+Every seed trains six arms from the shipped policy with tools, on the same questions of three hops
+in one order, with the same number of rollouts: GRPO and VSPO, each with rewards by stages (PRS) and
+with exact match (EM); and of VSPO with PRS the two ablations, refilling at random and copies that
+are not smoothed. ``start`` is the policy before. Exact match is a mean over one to three hops.
+
+All depends on how seldom the start is right: two completions of a hundred at three hops. Where
+questions of one hop (a third right) were among those trained on, exact match was reward enough, and
+the arms were level (seed 100, 25 steps: 0.60 for GRPO with EM, 0.58 with PRS, 0.57 for VSPO).
 
 Departures: a policy of 0.65 M parameters and random facts in place of Qwen2.5-7B and seven question
 sets; PPO, CISPO and the long answers judged by a model (c3) are not measured; of the five cells of
-c4 the two refills without smoothing are one. Learning rate 2e-4 and four mini-batches a step.
+c4 random refill without smoothing is left out; no KL in the loss (0.001 in the paper), learning
+rate 2e-4, four mini-batches a step. Hops and steps were chosen on seeds 100 to 102.
 """
 
 from __future__ import annotations
@@ -60,14 +65,15 @@ def setup(
     Parameters
     ----------
     steps : int, optional
-        Of training; 30 at default scale.
+        Of training; 24 at default scale.
     prompts : int, optional
         Of a step; 16 at default scale, with 5 completions each.
     """
+    from rarefy.papers._threads import one_thread
     from rarefy.papers._two_processes import in_two_processes
     from rarefy.papers._vspo_training import Size, train_arm
 
-    steps = trial.pick(smoke=2, default=30, full=200) if steps is None else steps
+    steps = trial.pick(smoke=2, default=24, full=100) if steps is None else steps
     prompts = trial.pick(smoke=4, default=16, full=16) if prompts is None else prompts
     for name, value in (("steps", steps), ("prompts", prompts)):
         if value < 1:
@@ -75,7 +81,7 @@ def setup(
     size = Size(
         steps=steps,
         n_prompts=prompts,
-        eval_prompts=trial.pick(smoke=2, default=48, full=128),
+        eval_prompts=trial.pick(smoke=2, default=24, full=128),
         eval_completions=trial.pick(smoke=2, default=8, full=16),
     )
     jobs: list[dict[str, Any]] = [
@@ -83,7 +89,8 @@ def setup(
     ]
     trial.progress(f"training {len(TRAINED)} arms", 0.0)
     if trial.scale == "smoke":
-        return dict(zip(ARMS, [train_arm(**job) for job in jobs], strict=True))
+        with one_thread():
+            return dict(zip(ARMS, [train_arm(**job) for job in jobs], strict=True))
     return dict(zip(ARMS, in_two_processes(train_arm, jobs), strict=True))
 
 

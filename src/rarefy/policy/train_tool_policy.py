@@ -5,9 +5,9 @@
 
 At each point a demonstrator may slip: answer without a call (:data:`GUESSES`), write a call that no
 tool can read (:data:`MALFORMED`), or answer with the result of a hop that is not the last
-(:data:`STOPS`). The policy that imitates them succeeds at one hop in a quarter of its completions, at two in a
-twentieth, at three in a hundredth, while every part of what it must do is in its reach: the state
-in which rewards by stages begin. What the environment writes has no loss.
+(:data:`STOPS`). The policy that imitates them succeeds at one hop in a quarter of its completions,
+at two in a tenth, at three in a fiftieth, and every part of what it must do is in its reach: the
+state in which rewards by stages begin. What the environment writes has no loss.
 
 Training stops by success at the target level, as in ``train_policy``; the loop is in ``_warm_up``.
 """
