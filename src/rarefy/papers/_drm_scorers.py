@@ -153,7 +153,7 @@ def labelled(n_problems: int, *, seed: int) -> Sample:
 def scores_of(
     reward: DimensionReward, problems: list[Problem], rollout: Rollout, texts: list[str]
 ) -> dict[str, Floats]:
-    """Dimensions, and what else could pick a completion: length, words in common, the worst step."""
+    """Dimensions, and what else could pick one: length, characters in common, the worst step."""
     prompts = [problem.prompt for problem in problems for _ in range(G)]
     rows = [
         row[:length]
@@ -226,7 +226,6 @@ def measured(at: Sample) -> dict[str, dict[str, float]]:
             ),
             "auc_valid": pair_accuracy(pooled[at.right], at.valid[at.right], at.cells[at.right]),
         }
-    # Groups of equal scores: the verifier picks its first right one, which is pass@8.
     figures["random"] = {"best_of_8": float(at.right.mean()), "valid_of_8": float(at.valid.mean())}
     figures["majority"] = {"best_of_8": _majority(at)}
     figures["DRM"]["flawed"] = float((at.right & ~at.valid).sum() / max(at.right.sum(), 1))

@@ -8,7 +8,6 @@ of best and worst by DRM among completions of the warm start, as many as GRPO's 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -41,13 +40,7 @@ Figures = dict[str, float]
 
 
 def grpo(
-    arm: str,
-    *,
-    seed: int,
-    steps: int,
-    evaluated: int,
-    completions: int,
-    weights: Mapping[str, float] | None,
+    arm: str, *, seed: int, steps: int, eta: float, evaluated: int, completions: int
 ) -> Figures:
     """Train one on-policy arm and measure it."""
     model, tokenizer = warm_start()
@@ -56,8 +49,8 @@ def grpo(
         tokenizer,
         TaskProblems({(COUNTDOWN, level): 1.0 for level in LEVELS}, seed=seed),
         reward=COUNTDOWN.reward,
-        objective=DRM(mode=MODES[arm]),
-        sampler=WithReasoning(dimension_reward(tokenizer, weights)),
+        objective=DRM(mode=MODES[arm], eta=eta),
+        sampler=WithReasoning(dimension_reward(tokenizer)),
         max_new_tokens=NEW_TOKENS["countdown"],
         n_prompts=N_PROMPTS,
         group_size=G,
@@ -67,7 +60,7 @@ def grpo(
     history = trainer.train(steps)
     half = history[len(history) // 2 :]
     silent = "zero_variance" if arm == "answer" else "drm_zero_variance"
-    return evaluation(model, tokenizer, seed=seed, n=evaluated, completions=completions) | {
+    return evaluation(model, tokenizer, seed=seed, evaluated=evaluated, completions=completions) | {
         "silent": float(np.mean([row[silent] for row in history])),
         "n_rollouts": float(trainer.n_rollouts),
         "n_tokens": float(trainer.n_tokens),
@@ -87,15 +80,7 @@ def grpo(
     }
 
 
-def dpo(
-    *,
-    seed: int,
-    steps: int,
-    n_prompts: int,
-    evaluated: int,
-    completions: int,
-    weights: Mapping[str, float] | None,
-) -> Figures:
+def dpo(*, seed: int, steps: int, n_prompts: int, evaluated: int, completions: int) -> Figures:
     """Sample the warm start once, choose pairs by DRM, and learn from them."""
     model, tokenizer = warm_start()
     problems = list(
@@ -110,22 +95,24 @@ def dpo(
     texts = rollout.text(tokenizer)
     prompts = [problem.prompt for problem in problems for _ in range(G)]
     rows = zip(rollout.logps.tolist(), rollout.lengths.tolist(), strict=True)
-    scores = dimension_reward(tokenizer, weights)(
+    scores = dimension_reward(tokenizer)(
         prompts, texts, rollout.completions(), logps=[row[:length] for row, length in rows]
     )
     pairs = pairs_from_scores(prompts, texts, scores, terminated=rollout.terminated.tolist())
     train_on_pairs(model, tokenizer, pairs, steps=steps, seed=seed)
-    return evaluation(model, tokenizer, seed=seed, n=evaluated, completions=completions) | {
+    return evaluation(model, tokenizer, seed=seed, evaluated=evaluated, completions=completions) | {
         "n_rollouts": float(len(rollout)),
         "n_pairs": float(len(pairs)),
     }
 
 
-def evaluation(model: Any, tokenizer: Any, *, seed: int, n: int, completions: int) -> Figures:
+def evaluation(
+    model: Any, tokenizer: Any, *, seed: int, evaluated: int, completions: int
+) -> Figures:
     """Success, pass@8 and valid traces on held-out problems, and success on the sibling task."""
     rng = random.Random(f"{seed} drm evaluation")
-    own = [COUNTDOWN.sample(level, rng, split="eval") for level in LEVELS for _ in range(n)]
-    sibling = [PERMUTE.sample(SIBLING_LEVEL, rng, split="eval") for _ in range(n)]
+    own = [COUNTDOWN.sample(level, rng, split="eval") for level in LEVELS for _ in range(evaluated)]
+    sibling = [PERMUTE.sample(SIBLING_LEVEL, rng, split="eval") for _ in range(evaluated)]
 
     def on(problems: list[Problem]) -> Evaluation:
         return evaluate(
