@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from rarefy.models import SHIPPED, open_model
-from rarefy.policy import GRPO, group_norm, rloo, score
-from rarefy.policy.pacs import PACS, pacs_loss
+from rarefy.policy import GRPO, group_norm, score
+from rarefy.policy.pacs import pacs_loss
 from rarefy.policy.tasks import COUNTDOWN, as_dataset, rows
 from rarefy.policy.vspo import vspo_loss
 
@@ -235,6 +235,32 @@ def test_drm(tmp_path, learnt):
         assert loss == pytest.approx(float(found), abs=1e-5)
 
 
+def test_dler(tmp_path, learnt):
+    from rarefy.policy.dler import dler_advantages, dler_loss
+
+    # A limit that cuts some completions off, and a reward that does not mind.
+    trainer = make(
+        "DLERTrainer",
+        tmp_path,
+        reward=lambda completions, **_: [1.0] * len(completions),
+        config={"beta": 5e-4, "max_completion_length": 11},
+    )
+    assert moved(trainer)
+    assert trainer.bridge.n_rollouts > 2 * GROUP * PROMPTS  # groups without variance went
+    for batch, logps, old, loss in learnt:
+        assert batch.rewards.equal(batch.rollout.terminated.float())
+        assert (batch.groups != batch.groups[:, :1]).any(1).all()
+        assert len({problem.prompt for problem in batch.problems}) > 1
+        found = dler_loss(
+            logps,
+            old,
+            dler_advantages(batch.rewards, GROUP),
+            batch.rollout.completion_mask,
+            ref_logps=batch.ref_logps,
+        )
+        assert loss == pytest.approx(float(found), abs=1e-5)
+
+
 BAD = {
     "top_entropy_quantile": ({"top_entropy_quantile": 0.2}, {}),
     "multiple of num_generations = 4": (
@@ -262,7 +288,7 @@ def test_their_check_of_lengths_and_ours_of_numbers(tmp_path):
     with pytest.raises(ValueError, match=r"gave \[nan\] for completion 0; a finite number"):
         make("ObjectiveTrainer", tmp_path, reward=nan).train()
     with pytest.raises(ValueError, match="does not fit the model.s context of 256"):
-        make("ObjectiveTrainer", tmp_path, config={"max_completion_length": 250}).train()
+        make("ObjectiveTrainer", tmp_path, config={"max_completion_length": 505}).train()
     with pytest.raises(ValueError, match="'trace'"):
         make("AHPOTrainer", tmp_path, data=[{"prompt": row["prompt"]} for row in ROWS])
 

@@ -54,7 +54,7 @@ def train(
         ),
     ] = None,
     method: Annotated[
-        str, typer.Option(metavar="A,B,...", help="grpo, rloo, dapo, pacs, ahpo, vspo.")
+        str, typer.Option(metavar="A,B,...", help="grpo, rloo, dapo, pacs, dler, ghpo, ahpo, vspo.")
     ] = "grpo",
     model: Annotated[
         str | None,
@@ -113,6 +113,7 @@ def train(
     added to it.
     """
     from rarefy.policy.bakeoff import METHODS, run_method, svg
+    from rarefy.policy.hints import marked, told
 
     names = _names(method, known=list(METHODS), option="--method")
     if (task is None) == (dataset is None):
@@ -154,7 +155,8 @@ def train(
                 marks[name].append(mark)
                 watch(name, None)
 
-            run_method(METHODS[name](), setting, out / name, on_step=on_step, on_mark=on_mark)
+            made = METHODS[name](marked if task else told)
+            run_method(made, setting, out / name, on_step=on_step, on_mark=on_mark)
     write_whole(out / "success.svg", svg(marks))
     record = settings | {
         "methods": {name: [vars(mark) for mark in line] for name, line in marks.items()},

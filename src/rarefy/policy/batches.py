@@ -248,7 +248,6 @@ def _problem(row: Mapping[str, Any]) -> Problem:
         str(row.get("task", "rows")),
         int(row.get("level", 1)),
         row["prompt"],
-        str(row.get("trace") or ""),
-        str(row.get("answer") or ""),
+        *("" if row.get(name) is None else str(row[name]) for name in ("trace", "answer")),
         {name: value for name, value in row.items() if name not in known},
     )

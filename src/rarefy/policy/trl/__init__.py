@@ -14,6 +14,7 @@ same function of tensors. Needs ``pip install 'rarefy[policy]'``; nothing else i
 
 from rarefy.policy.trl.methods import (
     AHPOTrainer,
+    DLERTrainer,
     DRMGRPOTrainer,
     GHPOTrainer,
     PACSTrainer,
@@ -23,6 +24,7 @@ from rarefy.policy.trl.trainer import ObjectiveTrainer
 
 __all__ = [
     "AHPOTrainer",
+    "DLERTrainer",
     "DRMGRPOTrainer",
     "GHPOTrainer",
     "ObjectiveTrainer",

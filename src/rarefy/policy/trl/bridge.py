@@ -60,8 +60,7 @@ class RowProblem(Problem):
             str(row.get("task", "rows")),
             int(row.get("level") or 1),
             completion_text(row["prompt"]),
-            str(row.get("trace") or ""),
-            str(row.get("answer") or ""),
+            *("" if row.get(name) is None else str(row[name]) for name in ("trace", "answer")),
             dict(row),
         )
 

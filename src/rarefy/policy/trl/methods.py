@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from rarefy.policy.ahpo import AHPO
+from rarefy.policy.dler import DLER
 from rarefy.policy.drm import DRM, WithReasoning
+from rarefy.policy.dynamic import Dynamic
 from rarefy.policy.grpo import GRPO
 from rarefy.policy.hints import HintPolicy, told
 from rarefy.policy.pacs import PACS
@@ -26,6 +30,31 @@ class PACSTrainer(ObjectiveTrainer):
     def default_objective(self) -> Objective:
         """The released code's: the reference is the policy that sampled."""
         return PACS()
+
+
+class DLERTrainer(ObjectiveTrainer):
+    """DLER: what does not end by itself within ``max_completion_length`` earns nothing.
+
+    Every reward of a completion that was cut off becomes 0; groups without variance are drawn
+    again, from the whole data set. Give ``sampler=Dynamic(...)`` for other filters or rounds.
+    """
+
+    def default_objective(self) -> Objective:
+        """With ``beta`` as the weight of the divergence from the reference; the paper's is 5e-4."""
+        return DLER(kl_coef=self.beta)
+
+    def default_sampler(self) -> Sampler:
+        """Up to eight rounds, then what there is."""
+        return Dynamic()
+
+    def _calculate_rewards(
+        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
+    ) -> Tensor:
+        found = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        for row, ids in enumerate(completion_ids_list):
+            if not len(ids) or ids[-1] not in self.eos_token_ids:
+                found[row] *= 0.0
+        return found
 
 
 class AHPOTrainer(ObjectiveTrainer):
