@@ -142,7 +142,7 @@ def train(
 
     marks: dict[str, list[Mark]] = {name: [] for name in names}
     begun: dict[str, int] = {}
-    with _told(out, begun), _watching(marks, setting) as watch:
+    with _watching(marks, setting) as watch, _told(out, begun):
         for name in names:
 
             def on_step(row: dict[str, float], name: str = name) -> None:
@@ -292,14 +292,17 @@ class _Trusted:
     ) -> list[float | None]:
         if not self._works:
             first = slice(_TRIED_FIRST)
-            with warnings.catch_warnings(record=True) as told:
-                warnings.simplefilter("always")
-                self._reward(
-                    prompts[first],
-                    completions[first],
-                    completion_ids and completion_ids[first],
-                    **{name: values[first] for name, values in columns.items()},
-                )
+            try:
+                with warnings.catch_warnings(record=True) as told:
+                    warnings.simplefilter("always")
+                    self._reward(
+                        prompts[first],
+                        completions[first],
+                        completion_ids and completion_ids[first],
+                        **{name: values[first] for name, values in columns.items()},
+                    )
+            except RuntimeError as error:  # its process does not start
+                raise ValueError(str(error)) from error
             if sum(self._reward.failures.values()) == len(prompts[first]):
                 reason = str(told[-1].message).partition("the first: ")[2]
                 raise ValueError(
@@ -336,7 +339,7 @@ def _told(out: Path, begun: dict[str, int]) -> Iterator[None]:
     except KeyboardInterrupt:
         _console.note(f"stopped; {kept()}, and the same command goes on from there")
         raise typer.Exit(130) from None
-    except (ValueError, RuntimeError) as error:
+    except ValueError as error:
         _console.fail(error)
         _console.note(kept())
         raise typer.Exit(2) from None

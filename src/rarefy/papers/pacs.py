@@ -24,7 +24,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from rarefy.evidence.claims import Measurements
-from rarefy.papers._pacs_claims import ARMS, TRAINED, WARM, pacs_claims
+from rarefy.papers._pacs_claims import ARMS, PPO, TRAINED, WARM, pacs_claims
 from rarefy.papers._recipe import Paper, Trial
 
 if TYPE_CHECKING:
