@@ -102,7 +102,7 @@ FAILING = {
 def test_a_reward_that_fails_altogether(here, reward):
     seconds = "0.2" if reward == "hangs" else "30"
     status, _, stderr = dataset(reward, "--seconds", seconds, "--out", "o")
-    assert status == 2 and FAILING[reward] in stderr and "nothing is kept" in stderr
+    assert status == 2 and FAILING[reward] in stderr and "no step was finished" in stderr
     assert not (here / "o").exists()
 
 
@@ -141,7 +141,7 @@ def test_completions_that_are_all_cut_off():
 
 BAD = {
     "either --task or --dataset": (),
-    "'chess' is none of countdown": ("--task", "chess"),
+    "chess is none of countdown": ("--task", "chess"),
     "dlr is none of grpo": (*TASK, "--method", "grpo,dlr"),
     "9 is none of 1, 2, 3, 4, 5": ("--task", "countdown", "--levels", "9"),
     "group_size is 1; completions of a prompt": (*TASK, *QUICK, "--group", "1"),
@@ -149,17 +149,17 @@ BAD = {
     "belong together": ("--dataset", "rows.jsonl"),
     "'no_such:f' cannot be imported": ("--dataset", "rows.jsonl", "--reward", "no_such:f"),
     "is no function": ("--dataset", "rows.jsonl", "--reward", "policy_test_rewards:number"),
-    "line 1": ("--dataset", "policy_test_rewards.py", "--reward", "policy_test_rewards:ends"),
+    "line 2": ("--dataset", "policy_test_rewards.py", "--reward", "policy_test_rewards:ends"),
 }
 
 
 @pytest.mark.parametrize("sentence", list(BAD))
 def test_bad_usage(sentence):
     status, _, stderr = train(*BAD[sentence], "--out", "o")
-    assert status == 2 and sentence.strip("'").split("'")[0] in stderr, stderr
+    assert status == 2 and sentence in stderr, stderr
 
 
 def test_a_table_on_a_terminal(here, monkeypatch):
     monkeypatch.setattr(_console.err, "_force_terminal", True)
     status, _, stderr = train(*TASK, *QUICK, "--out", "o")
-    assert status == 0 and "all wrong" in stderr
+    assert status == 0 and "held-out problems, by level" in stderr and "grpo" in stderr

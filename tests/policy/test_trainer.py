@@ -53,25 +53,25 @@ def assert_same(one, other):
 def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path, sampler):
     checkpoint = tmp_path / "run" / "checkpoint.pt"
     whole = make(sampler=sampler)
-    whole.train(5)
+    whole.train(4)
 
     child = os.fork()
     if child == 0:
         signal.alarm(600)
 
         def die(row):
-            if row["step"] == 4:  # the last checkpoint is that of step 3
+            if row["step"] == 3:  # the last checkpoint is that of step 2
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        make(sampler=sampler).train(5, checkpoint=checkpoint, checkpoint_every=3, progress=die)
+        make(sampler=sampler).train(4, checkpoint=checkpoint, checkpoint_every=2, progress=die)
         os._exit(1)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
     resumed = make(sampler=sampler)
-    resumed.train(5, checkpoint=checkpoint)
+    resumed.train(4, checkpoint=checkpoint)
     assert_same(resumed, whole)
-    assert torch.load(checkpoint, weights_only=True)["step"] == 5
+    assert torch.load(checkpoint, weights_only=True)["step"] == 4
 
 
 def test_a_step_that_raises_is_not_done_and_those_before_it_are_kept(tmp_path):

@@ -146,12 +146,13 @@ def train(
         for name in names:
 
             def on_step(row: dict[str, float], name: str = name) -> None:
-                if not begun:
-                    write_whole(out / "settings.json", json_.dumps(settings, indent=1) + "\n")
                 begun[name] = int(row["step"])
                 watch(name, row)
 
             def on_mark(mark: Mark, name: str = name) -> None:
+                # Not before: a request that is refused leaves nothing.
+                if not (out / "settings.json").exists():
+                    write_whole(out / "settings.json", json_.dumps(settings, indent=1) + "\n")
                 marks[name].append(mark)
                 watch(name, None)
 
@@ -332,7 +333,7 @@ def _told(out: Path, begun: dict[str, int]) -> Iterator[None]:
 
     def kept() -> str:
         done = ", ".join(f"{steps} of {name}" for name, steps in begun.items())
-        return f"finished steps ({done}) are kept in {out}" if done else "nothing is kept"
+        return f"finished steps ({done}) are kept in {out}" if done else "no step was finished"
 
     try:
         yield

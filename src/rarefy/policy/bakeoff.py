@@ -140,7 +140,7 @@ def run_method(
     on_step : callable, optional
         Told each step's row of figures.
     on_mark : callable, optional
-        Told each mark, those found in the folder too.
+        Told each mark before it is written, and those found in the folder.
 
     Returns
     -------
@@ -186,9 +186,9 @@ def run_method(
         )
         mark = measure(trainer, setting.held_out)
         found.append(mark)
-        write_whole(folder / "marks.json", json.dumps([asdict(m) for m in found], indent=1) + "\n")
         if on_mark is not None:
             on_mark(mark)
+        write_whole(folder / "marks.json", json.dumps([asdict(m) for m in found], indent=1) + "\n")
     tokenizer.save_pretrained(policy)
     model.save_pretrained(policy)
     return found

@@ -242,12 +242,18 @@ def join(batches: Sequence[Batch]) -> Batch:
     )
 
 
+def text_of(row: Mapping[str, Any], column: str) -> str:
+    """A column as text, empty where it is missing or None; an answer of 0 is "0"."""
+    return "" if row.get(column) is None else str(row[column])
+
+
 def _problem(row: Mapping[str, Any]) -> Problem:
     known = {"prompt", "trace", "answer", "task", "level", "completion"}
     return Problem(
         str(row.get("task", "rows")),
         int(row.get("level", 1)),
         row["prompt"],
-        *("" if row.get(name) is None else str(row[name]) for name in ("trace", "answer")),
+        text_of(row, "trace"),
+        text_of(row, "answer"),
         {name: value for name, value in row.items() if name not in known},
     )

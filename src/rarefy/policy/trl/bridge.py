@@ -13,18 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
-from rarefy.policy.batches import Batch
+from rarefy.policy.batches import Batch, text_of
 from rarefy.policy.rollout import Rollout, Scores
 from rarefy.policy.tasks import Problem
 from rarefy.policy.trainer import random_stream
 from rarefy.rewards import completion_text
 
 if TYPE_CHECKING:
+    from rarefy.policy.trainer import PolicyTrainer
     from rarefy.policy.trl.trainer import ObjectiveTrainer
 
 Row = Mapping[str, Any]
@@ -60,7 +61,8 @@ class RowProblem(Problem):
             str(row.get("task", "rows")),
             int(row.get("level") or 1),
             completion_text(row["prompt"]),
-            *("" if row.get(name) is None else str(row[name]) for name in ("trace", "answer")),
+            text_of(row, "trace"),
+            text_of(row, "answer"),
             dict(row),
         )
 
@@ -122,6 +124,11 @@ class Bridge:
         self._rewards: Tensor | None = None
 
     @property
+    def face(self) -> PolicyTrainer:
+        """Itself, as what it stands in for."""
+        return cast("PolicyTrainer", self)
+
+    @property
     def model(self) -> Any:
         """The policy, without what wraps it for training."""
         return self.trainer.accelerator.unwrap_model(self.trainer.model)
@@ -171,7 +178,7 @@ class Bridge:
         self.notes = {}
         self.problems.give(rows, self.group_size)
         self.n_prompts = len(rows) // self.group_size
-        batch = self.trainer.sampler(self, self.n_prompts)
+        batch = self.trainer.sampler(self.face, self.n_prompts)
         if not len(batch):
             return batch
         batch = replace(batch, ref_logps=batch.extra.get("ref_logps"))

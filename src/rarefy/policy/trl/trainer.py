@@ -126,7 +126,7 @@ class ObjectiveTrainer(GRPOTrainer):
         scores = self.scores(model, batch.rollout, attended)
         if self.bridge.on_policy:
             batch = replace(batch, rollout=replace(batch.rollout, logps=scores.logps.detach()))
-        loss = self.objective.loss(scores, batch, self.bridge)
+        loss = self.objective.loss(scores, batch, self.bridge.face)
         self._log_loss(scores, batch)
         return loss / self.current_gradient_accumulation_steps
 
