@@ -141,9 +141,9 @@ def test_completions_that_are_all_cut_off():
 
 BAD = {
     "either --task or --dataset": (),
-    "chess is none of countdown": ("--task", "chess"),
-    "dlr is none of grpo": (*TASK, "--method", "grpo,dlr"),
-    "9 is none of 1, 2, 3, 4, 5": ("--task", "countdown", "--levels", "9"),
+    "'chess' is none of countdown": ("--task", "chess"),
+    "'dlr' is none of grpo": (*TASK, "--method", "grpo,dlr"),
+    "'9' is none of 1, 2, 3, 4, 5": ("--task", "countdown", "--levels", "9"),
     "group_size is 1; completions of a prompt": (*TASK, *QUICK, "--group", "1"),
     "does not fit the model's context of 512": (*TASK, *QUICK, "--length", "510"),
     "belong together": ("--dataset", "rows.jsonl"),

@@ -188,7 +188,7 @@ def test_rewards_that_are_none(sentence):
 
 def test_prompts_that_do_not_fit():
     with pytest.raises(ValueError, match="does not fit the model's context"):
-        make(max_new_tokens=505).train(1)
+        make(max_new_tokens=510).train(1)
 
 
 def test_rewards_get_the_problems_columns():

@@ -134,7 +134,7 @@ def train(
         "group": group,
         "minibatches": minibatches,
         "length": length,
-        "lr": lr or (2e-4 if model is None else 1e-6),
+        "lr": lr if lr is not None else (2e-4 if model is None else 1e-6),
         "seed": seed,
     }
     _refuse_other_settings(out / "settings.json", settings)
@@ -181,7 +181,7 @@ def _names(text: str, *, known: Sequence[str], option: str) -> list[str]:
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise typer.BadParameter(
-            f"{', '.join(unknown) or text!r} is none of {', '.join(known)}", param_hint=option
+            f"{(', '.join(unknown) or text)!r} is none of {', '.join(known)}", param_hint=option
         )
     return names
 
