@@ -1,7 +1,8 @@
-"""Rollouts beside Hugging Face's ``generate`` on the policy of the verifiable tasks.
+"""Rollouts beside Hugging Face's ``generate``, and steps beside TRL's, on the same small policies.
 
-Ratios over 1 mean ours is faster; ours records log-probabilities and entropies besides. With an
-end token drawn by chance, both run until the last completion has ended. All use one thread.
+Ratios over 1 mean ours is faster; our rollouts record log-probabilities and entropies besides. With
+an end token drawn by chance, both run until the last completion has ended. Steps are four of GRPO
+on the shipped policy, 8 prompts x 8 completions of at most 24 tokens. All use one thread.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+import _trl_trainers
 from _timing import interleaved, row
-from rarefy.policy import generate, left_pad
+from rarefy.models import SHIPPED, open_model
+from rarefy.policy import GRPO, PolicyTrainer, TaskProblems, generate, left_pad
+from rarefy.policy.tasks import COUNTDOWN
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
@@ -20,11 +24,11 @@ PROMPTS, COMPLETIONS, NEW_TOKENS, EOS = 16, 8, 24, 2
 
 
 def rows() -> list[dict[str, Any]]:
-    """Completions of equal length, and completions that end by themselves."""
+    """Completions of equal length, completions that end by themselves, and steps of training."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [rollout_row(ends=False), rollout_row(ends=True)]
+        return [rollout_row(ends=False), rollout_row(ends=True), step_row()]
     finally:
         torch.set_num_threads(threads)
 
@@ -53,6 +57,32 @@ def rollout_row(*, ends: bool) -> dict[str, Any]:
     quick, slow = interleaved(ours, theirs, repeats=7, warmup=1)
     name = "policy.rollout.ending" if ends else "policy.rollout"
     return row(name, "transformers generate", quick, slow, goal=1.0)
+
+
+def step_row() -> dict[str, Any]:
+    """Four steps of GRPO on countdown at learning rate 0."""
+    from trl import GRPOTrainer
+
+    model, tokenizer = open_model(SHIPPED / "policy")
+    trainer = PolicyTrainer(
+        model,
+        tokenizer,
+        TaskProblems({(COUNTDOWN, 2): 1.0, (COUNTDOWN, 3): 1.0}, seed=0),
+        reward=COUNTDOWN.reward,
+        objective=GRPO(),
+        max_new_tokens=_trl_trainers.NEW_TOKENS,
+        n_prompts=_trl_trainers.PROMPTS,
+        group_size=_trl_trainers.COMPLETIONS,
+        learning_rate=0.0,
+    )
+    theirs = _trl_trainers.trl_trainer(GRPOTrainer)
+    quick, slow = interleaved(
+        lambda: trainer.train(trainer.step + _trl_trainers.STEPS),
+        lambda: _trl_trainers.train(theirs),
+        repeats=7,
+        warmup=1,
+    )
+    return row("policy.step", "trl GRPOTrainer", quick, slow, goal=1.3)
 
 
 def _policy(*, ends: bool) -> LlamaForCausalLM:

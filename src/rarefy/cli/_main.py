@@ -22,6 +22,7 @@ from rarefy.cli import (
     handbook,
     merge,
     papers,
+    policy,
     prune,
     run,
     sae,
@@ -47,6 +48,7 @@ app.command("merge")(merge.merge)
 app.command("fit")(fit.fit)
 app.add_typer(compare.app, name="compare")
 app.add_typer(sae.app, name="sae")
+app.add_typer(policy.app, name="policy")
 app.command("screen")(screen.screen)
 app.add_typer(tasks.app, name="tasks")
 app.command("doctor")(doctor.doctor)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from rarefy.policy.rollout import Rollout, concatenate
 from rarefy.policy.tasks import Problem, Split, Task
@@ -220,18 +221,30 @@ class Batch:
 def join(batches: Sequence[Batch]) -> Batch:
     """Batches one below the other, before their advantages are known.
 
-    ``extra`` keeps what all of them have; it must be of shape (B,).
+    ``extra`` keeps what all of them have; what is of shape (B, T) is padded with zeros.
     """
     shared = set.intersection(*(set(batch.extra) for batch in batches))
+    rollout = concatenate([batch.rollout for batch in batches])
+    width = rollout.completion_ids.shape[1]
+
+    def column(name: str) -> Tensor:
+        parts = [batch.extra[name] for batch in batches]
+        return torch.cat([pad(x, (0, width - x.shape[1])) if x.ndim > 1 else x for x in parts])
+
     return Batch(
         [problem for batch in batches for problem in batch.problems],
         [prompt for batch in batches for prompt in batch.prompts],
-        concatenate([batch.rollout for batch in batches]),
+        rollout,
         torch.cat([batch.rewards for batch in batches]),
         torch.cat([batch.solved for batch in batches]),
         batches[0].group_size,
-        extra={name: torch.cat([batch.extra[name] for batch in batches]) for name in shared},
+        extra={name: column(name) for name in shared},
     )
+
+
+def text_of(row: Mapping[str, Any], column: str) -> str:
+    """A column as text, empty where it is missing or None; an answer of 0 is "0"."""
+    return "" if row.get(column) is None else str(row[column])
 
 
 def _problem(row: Mapping[str, Any]) -> Problem:
@@ -240,7 +253,7 @@ def _problem(row: Mapping[str, Any]) -> Problem:
         str(row.get("task", "rows")),
         int(row.get("level", 1)),
         row["prompt"],
-        str(row.get("trace") or ""),
-        str(row.get("answer") or ""),
+        text_of(row, "trace"),
+        text_of(row, "answer"),
         {name: value for name, value in row.items() if name not in known},
     )

@@ -18,6 +18,7 @@ log-probabilities would be noise with it.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import time
@@ -62,6 +63,12 @@ Sampler = Callable[["PolicyTrainer", int], Batch]
 def plain(trainer: PolicyTrainer, n_prompts: int) -> Batch:
     """The next problems as they come: the sampler that mends nothing."""
     return trainer.draw(n_prompts)
+
+
+def random_stream(name: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a random stream that is a function of its name."""
+    digest = hashlib.blake2b(name.encode(), digest_size=7).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "big"))
 
 
 class PolicyTrainer:
@@ -220,11 +227,7 @@ class PolicyTrainer:
 
     def generator(self, purpose: str) -> torch.Generator:
         """Return a random stream that is a function of seed, step and purpose."""
-        import hashlib
-
-        name = f"{self.seed} {self.step} {purpose}".encode()
-        digest = hashlib.blake2b(name, digest_size=7).digest()
-        return torch.Generator(self.model.device).manual_seed(int.from_bytes(digest, "big"))
+        return random_stream(f"{self.seed} {self.step} {purpose}", self.model.device)
 
     def score(self, rollout: Rollout) -> Scores:
         """Log-probabilities and entropies under the policy as it is now, with a gradient."""
