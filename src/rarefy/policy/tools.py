@@ -329,7 +329,8 @@ class ToolTrainer(PolicyTrainer):
     """A trainer whose completions may call tools.
 
     Its batches have ``extra["own"]``, its rows of figures ``parse_rate``, ``calls`` (begun, of a
-    completion) and ``own_entropy``; ``n_tokens`` counts the policy's own tokens. The objective must leave the others out.
+    completion) and ``own_entropy``; ``n_tokens`` counts the policy's own tokens. The objective must
+    leave the others out.
 
     Parameters
     ----------
