@@ -52,7 +52,7 @@ tag = AnswerTag("<answer>", "</answer>")
 reward = StagedReward([Stage(tag, 0.3), Stage(tag.reward(length_aware_bleu), 0.7)])
 print(reward(["Who?"] * 2, ["Ada", "<answer>Ada Byron</answer>"], answer=["Ada Lovelace"] * 2))
 """,
-    seeds={"smoke": 2, "default": 3, "full": 5},
+    seeds={"smoke": 1, "default": 3, "full": 5},
     tour_seeds=0,
 )
 
