@@ -13,8 +13,6 @@ from rarefy.papers._vspo_claims import (
     GRPO_PRS,
     RANDOM,
     START,
-    UNSMOOTHED,
-    VSPO_EM,
     VSPO_PRS,
 )
 from rarefy.policy.batches import TaskProblems
@@ -37,7 +35,7 @@ HOPS, TRAINED_HOPS = (1, 2, 3), (3,)
 MAX_NEW_TOKENS = 68
 GROUP_SIZE, MINIBATCHES, LEARNING_RATE = 5, 4, 2e-4
 PARSED, WINDOW = 0.9, 3
-CURVE_EVERY = 5
+CURVE_EVERY, EARLY = 5, 10
 
 ENV = ToolEnv(TOOLS, max_calls=5)
 TAG = AnswerTag("#")
@@ -52,10 +50,8 @@ PRS = StagedReward(
 ARM: dict[str, tuple[RewardFunction, ValueRefill]] = {
     GRPO_EM: (EM, ValueRefill("none")),
     GRPO_PRS: (PRS, ValueRefill("none")),
-    VSPO_EM: (EM, ValueRefill()),
     VSPO_PRS: (PRS, ValueRefill()),
     RANDOM: (PRS, ValueRefill("random")),
-    UNSMOOTHED: (PRS, ValueRefill(smoothing="none")),
 }
 
 
@@ -114,14 +110,15 @@ def _of_training(history: list[dict[str, float]]) -> dict[str, float]:
         "train_entropy": mean("own_entropy"),
         "zero_variance": mean("drawn_zero_variance"),
         "solved_variance": mean("solved_variance"),
+        "em_early": sum(row["drawn_success"] for row in history[:EARLY]) / len(history[:EARLY]),
         "clock_step": mean("seconds"),
     }
     if "effective_tasks" in history[0]:
         values["effective_tasks"] = mean("effective_tasks")
     for end in range(CURVE_EVERY, len(history) + 1, CURVE_EVERY):
         rows = history[end - CURVE_EVERY : end]
-        values[f"parse_at_{end}"] = sum(row["parse_rate"] for row in rows) / len(rows)
-        values[f"em_at_{end}"] = sum(row["drawn_success"] for row in rows) / len(rows)
+        for name, column in (("parse", "parse_rate"), ("em", "drawn_success"), ("calls", "calls")):
+            values[f"{name}_at_{end}"] = sum(row[column] for row in rows) / len(rows)
     return values
 
 

@@ -1,18 +1,18 @@
 """Paper 17, VSPO: rewards by stages, and slots refilled by value, for policies that call tools.
 
-Every seed trains six arms from the shipped policy with tools, on the same questions of three hops
-in one order, with the same number of rollouts: GRPO and VSPO, each with rewards by stages (PRS) and
-with exact match (EM); and of VSPO with PRS the two ablations, refilling at random and copies that
-are not smoothed. ``start`` is the policy before. Exact match is a mean over one to three hops.
+Every seed trains four arms from the shipped policy with tools, on the same questions of three hops
+in one order, with the same number of rollouts: GRPO with exact match (EM) and with rewards by
+stages (PRS), VSPO with PRS, and PRS with refills drawn at random. ``start`` is the policy before.
+Exact match is a mean over one to three hops of held-out questions.
 
 All depends on how seldom the start is right: two completions of a hundred at three hops. Where
 questions of one hop (a third right) were among those trained on, exact match was reward enough, and
 the arms were level (seed 100, 25 steps: 0.60 for GRPO with EM, 0.58 with PRS, 0.57 for VSPO).
 
 Departures: a policy of 0.65 M parameters and random facts in place of Qwen2.5-7B and seven question
-sets; PPO, CISPO and the long answers judged by a model (c3) are not measured; of the five cells of
-c4 random refill without smoothing is left out; no KL in the loss (0.001 in the paper), learning
-rate 2e-4, four mini-batches a step. Hops and steps were chosen on seeds 100 to 102.
+sets; PPO, CISPO, VSPO with EM, copies without smoothing and the long answers judged by a model (c3)
+are not measured; no KL in the loss (0.001 in the paper), learning rate 2e-4, four mini-batches a
+step. The hops were chosen on seeds 100 to 102, the steps by the time there is.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ tag = AnswerTag("<answer>", "</answer>")
 reward = StagedReward([Stage(tag, 0.3), Stage(tag.reward(length_aware_bleu), 0.7)])
 print(reward(["Who?"] * 2, ["Ada", "<answer>Ada Byron</answer>"], answer=["Ada Lovelace"] * 2))
 """,
-    seeds={"smoke": 2, "default": 3, "full": 5},
+    seeds={"smoke": 1, "default": 3, "full": 5},
     tour_seeds=0,
 )
 
@@ -65,7 +65,7 @@ def setup(
     Parameters
     ----------
     steps : int, optional
-        Of training; 24 at default scale.
+        Of training; 20 at default scale.
     prompts : int, optional
         Of a step; 16 at default scale, with 5 completions each.
     """
@@ -73,7 +73,7 @@ def setup(
     from rarefy.papers._two_processes import in_two_processes
     from rarefy.papers._vspo_training import Size, train_arm
 
-    steps = trial.pick(smoke=2, default=24, full=100) if steps is None else steps
+    steps = trial.pick(smoke=2, default=20, full=100) if steps is None else steps
     prompts = trial.pick(smoke=4, default=16, full=16) if prompts is None else prompts
     for name, value in (("steps", steps), ("prompts", prompts)):
         if value < 1:
@@ -81,7 +81,7 @@ def setup(
     size = Size(
         steps=steps,
         n_prompts=prompts,
-        eval_prompts=trial.pick(smoke=2, default=24, full=128),
+        eval_prompts=trial.pick(smoke=2, default=20, full=128),
         eval_completions=trial.pick(smoke=2, default=8, full=16),
     )
     jobs: list[dict[str, Any]] = [

@@ -328,8 +328,9 @@ def evaluate_with_tools(
 class ToolTrainer(PolicyTrainer):
     """A trainer whose completions may call tools.
 
-    Its batches have ``extra["own"]``, its rows of figures ``parse_rate`` and ``own_entropy``;
-    ``n_tokens`` counts the policy's own tokens. The objective must leave the others out.
+    Its batches have ``extra["own"]``, its rows of figures ``parse_rate``, ``calls`` (begun, of a
+    completion) and ``own_entropy``; ``n_tokens`` counts the policy's own tokens. The objective must
+    leave the others out.
 
     Parameters
     ----------
@@ -363,6 +364,7 @@ class ToolTrainer(PolicyTrainer):
         rates = [sum(calls) / len(calls) if calls else 0.0 for calls in verdicts]
         self.notes |= {
             "parse_rate": sum(rates) / len(rates),
+            "calls": sum(map(len, verdicts)) / len(verdicts),
             "own_entropy": float(rollout.entropies.sum()) / n_own,
         }
         return self.judge(problems, asked, rollout).with_extra(own=own)
