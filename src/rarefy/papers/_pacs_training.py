@@ -118,7 +118,7 @@ def step_seconds(
 ) -> dict[str, float]:
     """Median seconds of a step of GRPO, PACS and PPO, taken in turns.
 
-    Nothing is learnt, so that all have the same completions. The first of the rounds does not count.
+    Nothing is learnt, so that all have the same completions. The first round does not count.
     """
     trainers = {arm: _trainer(arm, seed, n_prompts, model, 0.0, device) for arm in TIMED}
     for step in range(1, rounds + 1):
