@@ -39,7 +39,7 @@ def test_ghpo_rolls_out_more_and_is_compared_at_grpos_rollouts(smoke):
         assert smoke[GRPO][f"{name}_matched"] == smoke[GRPO][name]
 
 
-def test_before_its_first_step_an_arm_is_the_warm_start(smoke):
+def test_before_its_first_step_an_arm_is_the_warm_start():
     """Its one step needs more rollouts than GRPO's, so that it is compared as it began."""
     done = trained(GHPO, 0, Size(1, 8, 2, 8), model=None, learning_rate=1e-2, device="cpu")
     warm = trained(WARM, 0, Size(1, 8, 2, 8), model=None, learning_rate=1e-2, device="cpu")
