@@ -73,8 +73,8 @@ def test_a_single_question_has_no_other_to_compare_with(judge):
 
 
 def test_steps_add_up_and_a_fault_costs_its_own_step(judge):
-    flawed = judge.by_step(QUESTION, "3;+5.9;*2.16")
-    total = judge.coherence([(QUESTION, "3;+5.9;*2.16")])[0]
+    flawed = judge.by_step(QUESTION, "3;+5.2;*2.16")
+    total = judge.coherence([(QUESTION, "3;+5.2;*2.16")])[0]
     assert sum(flawed) == pytest.approx(total, abs=1e-3)
     sound = judge.by_step(QUESTION, SOUND)
     assert flawed[0] == pytest.approx(sound[0], abs=1e-4) and flawed[1] < sound[1] - 1

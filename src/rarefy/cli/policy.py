@@ -359,7 +359,7 @@ def _watching(marks: dict[str, list[Mark]], setting: Setting) -> Iterator[Watch]
     with warnings.catch_warnings():
         warnings.simplefilter("once", RuntimeWarning)
         warnings.showwarning = lambda message, *_, **__: _console.note(f"warning: {message}")
-        if _console.err.is_terminal:
+        if _console.err.is_interactive:
             from rich.live import Live
 
             with Live(console=_console.err, transient=True, auto_refresh=False) as live:
