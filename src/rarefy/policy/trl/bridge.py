@@ -151,7 +151,7 @@ class Bridge:
     @property
     def group_size(self) -> int:
         """``num_generations``."""
-        return int(self.trainer.num_generations)
+        return int(self.trainer.num_generations or 0)
 
     @property
     def max_new_tokens(self) -> int:
