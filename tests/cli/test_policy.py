@@ -160,8 +160,8 @@ def test_bad_usage(sentence):
 
 
 def test_a_table_on_a_terminal(here, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(_console.err, "_force_terminal", True)
     monkeypatch.setattr(_console.err, "is_interactive", True)
-    monkeypatch.setenv("TERM", "xterm-256color")
     status, _, stderr = train(*TASK, *QUICK, "--out", "o")
     assert status == 0 and "held-out problems, by level" in stderr and "grpo" in stderr

@@ -287,7 +287,7 @@ def test_their_check_of_lengths_and_ours_of_numbers(tmp_path):
         make("ObjectiveTrainer", tmp_path, reward=short).train()
     with pytest.raises(ValueError, match=r"gave \[nan\] for completion 0; a finite number"):
         make("ObjectiveTrainer", tmp_path, reward=nan).train()
-    with pytest.raises(ValueError, match="does not fit the model.s context of 256"):
+    with pytest.raises(ValueError, match="does not fit the model.s context of 512"):
         make("ObjectiveTrainer", tmp_path, config={"max_completion_length": 510}).train()
     with pytest.raises(ValueError, match="'trace'"):
         make("AHPOTrainer", tmp_path, data=[{"prompt": row["prompt"]} for row in ROWS])

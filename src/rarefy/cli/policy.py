@@ -276,7 +276,7 @@ def _imported(name: str) -> RewardFunction:
         ) from error
     if not callable(found):
         raise typer.BadParameter(f"{name!r} is no function", param_hint="--reward")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 class _Trusted:

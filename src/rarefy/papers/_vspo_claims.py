@@ -8,8 +8,9 @@ from rarefy.evidence.claims import Claim
 
 START = "start"
 GRPO_EM, GRPO_PRS = "GRPO, EM", "GRPO, PRS"
-VSPO_PRS, RANDOM = "VSPO, PRS", "random refill, PRS"
-TRAINED = (GRPO_EM, GRPO_PRS, VSPO_PRS, RANDOM)
+VSPO_PRS = "VSPO, PRS"
+RANDOM, UNSMOOTHED = "random refill, PRS", "VSPO, PRS, no smoothing"
+TRAINED = (GRPO_EM, GRPO_PRS, VSPO_PRS, RANDOM, UNSMOOTHED)
 ARMS = (*TRAINED, START)
 
 
@@ -52,6 +53,23 @@ def vspo_claims() -> tuple[Claim, ...]:
             versus=RANDOM,
             text="Refilling by value beats refilling at random, both smoothed.",
             paper="match rates .7125/.725/.55 against .50/.30/.025",
+        ),
+        exact(
+            id="c4-smoothing",
+            arm=VSPO_PRS,
+            versus=UNSMOOTHED,
+            text="Copies that are smoothed beat copies that are not.",
+            paper="match rates .7125/.725/.55 against .45/.175/.30",
+        ),
+        Claim(
+            id="c4-kl",
+            metric="kl",
+            arm=VSPO_PRS,
+            versus=UNSMOOTHED,
+            better="lower",
+            kind="ratio",
+            text="Without smoothing the policy strays further from its start.",
+            paper="the divergence blows up",
         ),
         Claim(
             id="c5-speed",

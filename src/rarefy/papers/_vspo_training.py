@@ -13,6 +13,7 @@ from rarefy.papers._vspo_claims import (
     GRPO_PRS,
     RANDOM,
     START,
+    UNSMOOTHED,
     VSPO_PRS,
 )
 from rarefy.policy.batches import TaskProblems
@@ -52,6 +53,7 @@ ARM: dict[str, tuple[RewardFunction, ValueRefill]] = {
     GRPO_PRS: (PRS, ValueRefill("none")),
     VSPO_PRS: (PRS, ValueRefill()),
     RANDOM: (PRS, ValueRefill("random")),
+    UNSMOOTHED: (PRS, ValueRefill(smoothing="none")),
 }
 
 

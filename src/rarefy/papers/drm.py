@@ -58,7 +58,7 @@ relevance = Relevance({"QR": judge.follows, "RA": judge.entails}, pairs=("QR", "
 reward = DimensionReward([relevance, Coherence(judge.coherence)])
 print(reward(["n3,5,2>16="] * 2, ["3;+5.8;*2.16#3+5*2", "3;+5.9;*2.16#3+5*2"]))
 """,
-    seeds={"smoke": 1, "default": 3, "full": 5},
+    seeds={"smoke": 1, "default": 4, "full": 5},
     tour_seeds=0,
 )
 

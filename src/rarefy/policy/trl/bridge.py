@@ -120,7 +120,7 @@ class Bridge:
         self.n_prompts = 0
         self.on_policy = False
         """Whether what was sampled is learnt from before the policy moves."""
-        self._asked: list[RowProblem] | None = None
+        self._asked: Sequence[Problem] | None = None
         self._rewards: Tensor | None = None
 
     @property
@@ -151,12 +151,13 @@ class Bridge:
     @property
     def group_size(self) -> int:
         """``num_generations``."""
-        return self.trainer.num_generations
+        return int(self.trainer.num_generations or 0)
 
     @property
     def max_new_tokens(self) -> int:
-        """``max_completion_length``."""
-        return self.trainer.max_completion_length
+        """``max_completion_length``; TRL's None is the end of the context."""
+        length = self.trainer.max_completion_length
+        return 0 if length is None else int(length)
 
     @property
     def temperature(self) -> float:
@@ -200,7 +201,7 @@ class Bridge:
         asked = [problem.prompt for problem in problems] if prompts is None else prompts
         each = [problem for problem in problems for _ in range(self.group_size)]
         rows = [
-            problem.asked(prompt)
+            cast("RowProblem", problem).asked(prompt)
             for problem, prompt in zip(problems, asked, strict=True)
             for _ in range(self.group_size)
         ]

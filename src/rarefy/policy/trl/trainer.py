@@ -99,9 +99,11 @@ class ObjectiveTrainer(GRPOTrainer):
         if self._step % (parts * self.num_iterations) == 0 or self._buffered_inputs is None:
             batch = self.bridge.sample(generation_batch)
             groups = torch.arange(len(batch)).tensor_split(parts)
-            self._buffered_inputs = [{"batch": batch.select(some)} for some in groups]
+            kept: Any = [{"batch": batch.select(some)} for some in groups]
+            self._buffered_inputs = kept
             self._log_batch(batch)
-        return self._buffered_inputs[self._step % parts]
+        buffered: Any = self._buffered_inputs
+        return buffered[self._step % parts]
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         found = super()._tokenize_prompts(prompts)
@@ -131,7 +133,7 @@ class ObjectiveTrainer(GRPOTrainer):
         return loss / self.current_gradient_accumulation_steps
 
     def _log_batch(self, batch: Batch) -> None:
-        found = {"rollouts": self.bridge.n_rollouts, "trained_groups": len(batch)}
+        found: dict[str, float] = {"rollouts": self.bridge.n_rollouts, "trained_groups": len(batch)}
         if len(batch):
             found["success"] = float(batch.solved.float().mean())
         for name, value in found.items():
