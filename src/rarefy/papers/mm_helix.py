@@ -11,9 +11,9 @@ longer problem of a known kind (six moves to follow, where four are known), whic
 learn from a few hundred traces; learning rate 3e-4, at which imitation takes effect in 40 steps.
 Settings were chosen on seeds from 100 on, and so was the target: on the card's, countdown at level
 4, AHPO lost to GRPO there (0.04 to 0.05 against 0.07 to 0.11 after 40 steps). LUFFY and the other
-rivals run at full scale, where there is time for them. The polisher is the offline one, which copies the solver's
-answer, so that acceptance tests the chain and not a language model. Its traces have a form
-(branches, "!") that the policy has never seen, and 480 of them hardly teach it.
+rivals run at full scale, where there is time for them. The polisher is the offline one, which
+copies the solver's answer, so that acceptance tests the chain and not a language model. Its traces
+have a form (branches, "!") that the policy has never seen, and 480 of them hardly teach it.
 """
 
 from __future__ import annotations
