@@ -10,8 +10,8 @@ questions of one hop (a third right) were among those trained on, exact match wa
 the arms were level (seed 100, 25 steps: 0.60 for GRPO with EM, 0.58 with PRS, 0.57 for VSPO).
 
 Departures: a policy of 0.65 M parameters and random facts in place of Qwen2.5-7B and seven question
-sets; PPO, CISPO, VSPO with EM and the long answers judged by a model (c3) are not measured; no KL in
-the loss (0.001 in the paper), learning rate 2e-4, four mini-batches a step. The hops were chosen on
+sets; PPO, CISPO, VSPO with EM and the long answers judged by a model (c3) are not measured; no KL
+in the loss (0.001 in the paper), learning rate 2e-4, four mini-batches a step. Hops were chosen on
 seeds 100 to 102, the steps and arms by the time there is, after a look at seeds 0 to 2;
 ``c5-early`` was added after that look.
 """
