@@ -28,6 +28,8 @@ def moody(prompts, completions, completion_ids=None, *, answer, **columns):
             case "hang":
                 while True:
                     pass
+            case "hoard":
+                values.append(float(len(bytearray(10**9)) > 0))
             case "die":
                 os._exit(1)
             case "nan":
@@ -72,6 +74,18 @@ def test_a_hang_ends_at_the_limit_and_the_next_row_is_scored(guarded):
         assert score(guarded, "hang", "yes") == [0.0, 1.0]
     assert time.perf_counter() - began > 0.3
     assert guarded.failures == {"timed out": 1}
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is limited on Linux")
+def test_memory_ends_at_the_limit_and_the_next_row_is_scored():
+    reward = Guarded(moody, seconds=5, megabytes=200)
+    with pytest.warns(RuntimeWarning, match="MemoryError"):
+        assert reward(["q"] * 2, ["hoard", "4"], answer=["4", "4"]) == [0.0, 1.0]
+    assert reward.failures == {"raised": 1}
+    reward.close()
+    assert Guarded(moody, seconds=5)(["q"], ["hoard"], answer=["4"]) == [1.0]
+    with pytest.raises(ValueError, match="megabytes is 0"):
+        Guarded(moody, megabytes=0)
 
 
 def test_a_dead_process_is_replaced(guarded):

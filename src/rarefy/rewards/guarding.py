@@ -1,9 +1,9 @@
 """A reward function that can neither stop a run nor hang it: what fails scores 0 and is counted.
 
-The guarded reward runs in a process of its own, one row at a time, each within a time limit. A row
-whose reward raises, hangs, kills its process or gives no finite number scores 0; a process that
-hangs is killed and a new one goes on with the next row. Nothing that a model writes can therefore
-take the training run with it.
+The guarded reward runs in a process of its own, one row at a time, within limits of time and
+memory. A row whose reward raises, hangs, kills its process or gives no finite number scores 0; a
+process that hangs is killed and a new one goes on with the next row. Nothing that a model writes
+can therefore take the training run with it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from rarefy.rewards.functions import RewardFunction, check_rewards
@@ -32,6 +33,9 @@ class Guarded:
         Must be picklable: a function of a module, not one defined inside another.
     seconds : float, default 1.0
         Time limit of one row.
+    megabytes : float, default 2048
+        How much the process may take beyond what it has when it is ready; more raises MemoryError
+        in the reward. Held to where the system can limit address space (not on Windows).
 
     Attributes
     ----------
@@ -47,11 +51,16 @@ class Guarded:
     what a trainer adds (``trainer_state``, logging functions) does not.
     """
 
-    def __init__(self, reward: RewardFunction, *, seconds: float = 1.0) -> None:
+    def __init__(
+        self, reward: RewardFunction, *, seconds: float = 1.0, megabytes: float = 2048
+    ) -> None:
         if not seconds > 0:
             raise ValueError(f"seconds is {seconds}; a positive time limit is wanted")
+        if not megabytes > 0:
+            raise ValueError(f"megabytes is {megabytes}; a positive memory limit is wanted")
         self.reward = reward
         self.seconds = seconds
+        self.megabytes = megabytes
         self.failures: Counter[str] = Counter()
         self._worker: _Worker | None = None
 
@@ -114,7 +123,7 @@ class Guarded:
 
     def _score(self, row: dict[str, Any]) -> float | None:
         if self._worker is None:
-            self._worker = _Worker(self.reward)
+            self._worker = _Worker(self.reward, self.megabytes)
         try:
             value, error = self._worker.ask(row, seconds=self.seconds)
         except TimeoutError:
@@ -140,11 +149,11 @@ class _RowFailed(Exception):
 class _Worker:
     """One process that scores rows, and the pipe to it."""
 
-    def __init__(self, reward: RewardFunction) -> None:
+    def __init__(self, reward: RewardFunction, megabytes: float) -> None:
         # Not forked: a copy of a process with torch's threads in it may never come to run.
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, reward), daemon=True)
+        process = context.Process(target=_serve, args=(theirs, reward, megabytes), daemon=True)
         try:
             process.start()
         except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -173,7 +182,8 @@ class _Worker:
         return self._connection.recv()
 
 
-def _serve(connection: Connection, reward: RewardFunction) -> None:
+def _serve(connection: Connection, reward: RewardFunction, megabytes: float) -> None:
+    _limit_memory(megabytes)
     connection.send(True)
     while True:
         try:
@@ -185,6 +195,18 @@ def _serve(connection: Connection, reward: RewardFunction) -> None:
         # Anything at all may come out of a user's reward, and all of it means "no score".
         except Exception as error:
             connection.send((None, f"{type(error).__name__}: {error}"))
+
+
+def _limit_memory(megabytes: float) -> None:
+    """Let this process take so much more address space than it has; nothing where it cannot be."""
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + int(megabytes * 2**20)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    except (ImportError, OSError, ValueError):
+        return
 
 
 def _stop(process: BaseProcess, connection: Connection) -> None:
