@@ -91,5 +91,5 @@ def test_figure(smoke):
         for metric, value in values.items()
     )
     drawn = recipe.figure(measurements)
-    assert len(drawn.axes) == 3 and len(drawn.axes[1].lines) == 2
-    assert {text.get_text() for text in drawn.axes[0].texts} >= {WARM, GRPO, SFT, AHPO}
+    assert len(drawn.axes) == 3 and len(drawn.axes[1].lines) == 3
+    assert {text.get_text() for text in drawn.axes[0].texts} >= {*(WARM, GRPO, SFT, AHPO, STATIC)}

@@ -10,6 +10,7 @@ from rarefy.papers._vspo_claims import (
     RANDOM,
     START,
     TRAINED,
+    UNSMOOTHED,
     VSPO_PRS,
 )
 from rarefy.papers._vspo_training import ARM, EM, ENV, PRS, Size, _of_training, train_arm
@@ -32,8 +33,9 @@ def test_arms_meet_the_same_number_of_rollouts_and_differ_as_said(smoke):
     assert smoke[START]["kl"] == pytest.approx(0, abs=1e-6)
     assert all(smoke[arm]["kl"] != smoke[START]["kl"] for arm in TRAINED)
     assert [arm for arm in TRAINED if ARM[arm][0] is EM] == [GRPO_EM]
-    modes = {arm: ARM[arm][1].mode for arm in TRAINED}
-    assert modes == {GRPO_EM: "none", GRPO_PRS: "none", VSPO_PRS: "value", RANDOM: "random"}
+    refills = {arm: (ARM[arm][1].mode, ARM[arm][1].smoothing) for arm in TRAINED}
+    assert [refills[arm][0] for arm in (GRPO_EM, GRPO_PRS, RANDOM)] == ["none", "none", "random"]
+    assert refills[VSPO_PRS] == ("value", "log") and refills[UNSMOOTHED] == ("value", "none")
 
 
 def test_an_arm_trained_alone_gives_the_same_numbers(smoke):
