@@ -26,7 +26,6 @@ from rarefy.papers._pacs_claims import (
     WARM,
 )
 from rarefy.papers._pacs_training import (
-    MOST_ROUNDS,
     SHARES,
     diversities,
     edit_distance,
@@ -34,9 +33,9 @@ from rarefy.papers._pacs_training import (
     mean_distance,
     method,
     step_seconds,
-    until_mixed,
 )
 from rarefy.policy.batches import TaskProblems
+from rarefy.policy.dynamic import Dynamic
 from rarefy.policy.grpo import GRPO
 from rarefy.policy.tasks import COUNTDOWN
 from rarefy.policy.trainer import PolicyTrainer
@@ -89,7 +88,7 @@ def test_every_arm_has_a_method_of_its_own():
     assert {methods[arm][0].beta for arm in BETAS} == set(BETAS.values())
     assert {methods[arm][0].score for arm in SCORES} == set(SCORES.values())
     assert len({methods[arm][0] for arm in (PACS, UNWEIGHTED, FIXED, *BETAS, *SCORES)}) == 9
-    assert methods[DAPO][0].eps_high == 0.28 and methods[DAPO][1] is until_mixed
+    assert methods[DAPO][0].eps_high == 0.28 and methods[DAPO][1] == Dynamic()
 
 
 @pytest.mark.parametrize("reward", ["mixed", "wrong"])
@@ -107,11 +106,11 @@ def test_dapo_learns_from_mixed_groups_alone(reward):
         n_prompts=3,
         group_size=2,
     )
-    batch = until_mixed(trainer, 3)
+    batch = Dynamic()(trainer, 3)
     assert bool((batch.groups[:, 0] != batch.groups[:, 1]).all())
     assert len(batch) == (3 if reward == "mixed" else 0)
     if reward == "wrong":
-        assert trainer.n_rollouts == MOST_ROUNDS * 3 * 2
+        assert trainer.n_rollouts == 8 * 3 * 2
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)

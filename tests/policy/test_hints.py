@@ -202,7 +202,8 @@ def test_a_trace_that_is_not_needed_may_be_missing():
     trainer = Scripted([row("q1=", "")], {"q1=": 1})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        HintPolicy(cold_start=0, strict=True).mend(trainer, trainer.draw(1))
+        batch, report = HintPolicy(cold_start=0, strict=True).mend(trainer, trainer.draw(1))
+    assert report.missing == 0 and batch.prompts == ["q1="]
 
 
 def test_empty_traces_are_an_error_where_asked_for():

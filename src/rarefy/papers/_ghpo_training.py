@@ -14,8 +14,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-import torch
-
 from rarefy.models import SHIPPED, open_model
 from rarefy.papers._ghpo_claims import (
     ALWAYS,
@@ -30,14 +28,13 @@ from rarefy.papers._ghpo_claims import (
     WARM,
     WHOLE,
 )
-from rarefy.policy import grpo
-from rarefy.policy.batches import Batch, Problems, TaskProblems, join
+from rarefy.policy import grpo, imitation
+from rarefy.policy.batches import Problems, TaskProblems
+from rarefy.policy.dynamic import Dynamic
 from rarefy.policy.evaluation import evaluate
 from rarefy.policy.hints import FixedHint, HintPolicy
-from rarefy.policy.sampling import has_variance
 from rarefy.policy.staged import StagedProblems
 from rarefy.policy.tasks import COUNTDOWN, Problem, verified
-from rarefy.policy.train_policy import encode
 from rarefy.policy.trainer import PolicyTrainer, Sampler, plain
 
 SHARES = {2: 0.25, 3: 0.25, 4: 0.5}
@@ -45,7 +42,6 @@ HARD = (3, 4)
 LENGTH = 32
 """Token limit of a completion; an expert's has 25 at most."""
 GROUP, MINIBATCHES = 8, 4
-MOST_ROUNDS = 8
 SFT_RATE = 5e-4
 """A quarter of the warm-up's peak."""
 
@@ -72,7 +68,7 @@ def trained(
     policy, tokenizer = open_model(model or SHIPPED / "policy", device=device)
     problems = problems_of(arm, seed, size)
     if arm == SFT:
-        imitate(policy, tokenizer, problems_of(arm, seed, size), size)
+        imitate(policy, tokenizer, problems_of(arm, seed, size), seed, size)
     trainer = PolicyTrainer(
         policy,
         tokenizer,
@@ -129,31 +125,25 @@ def sampler_of(arm: str, cold_start: int) -> Sampler:
         BEST: HintPolicy(cold_start=cold_start, keep="best"),
         ALWAYS: FixedHint(0.5),
         CLH: FixedHint(0.5, when=_hardest),
-        DROP: until_mixed,
+        DROP: Dynamic(),
     }
     return samplers.get(arm, plain)
 
 
-def until_mixed(trainer: PolicyTrainer, n_prompts: int) -> Batch:
-    """Draw until there are enough groups of both right and wrong completions: DAPO's sampler."""
-    kept: list[Batch] = []
-    while sum(map(len, kept)) < n_prompts and len(kept) < MOST_ROUNDS:
-        batch = trainer.draw(n_prompts)
-        kept.append(batch.select(has_variance(batch.groups)))
-    found = join(kept)
-    return found.select(range(min(n_prompts, len(found))))
-
-
-def imitate(policy: Any, tokenizer: Any, problems: Problems, size: Size) -> None:
+def imitate(policy: Any, tokenizer: Any, problems: Problems, seed: int, size: Size) -> None:
     """One pass over the experts' completions of all problems that training will draw."""
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=SFT_RATE, weight_decay=0.0)
-    for _ in range(size.steps):
-        drawn = problems.draw(size.prompts)
-        batch = encode(tokenizer, [(p.prompt, p.completion) for p in drawn])
-        policy(**{name: rows.to(policy.device) for name, rows in batch.items()}).loss.backward()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+    PolicyTrainer(
+        policy,
+        tokenizer,
+        problems,
+        reward=verified,
+        objective=imitation.SFT(),
+        sampler=imitation.experts,
+        max_new_tokens=LENGTH,
+        n_prompts=size.prompts,
+        learning_rate=SFT_RATE,
+        seed=seed,
+    ).train(size.steps)
 
 
 def scores(policy: Any, tokenizer: Any, seed: int, size: Size) -> dict[str, float]:

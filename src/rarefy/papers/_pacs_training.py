@@ -31,12 +31,12 @@ from rarefy.papers._pacs_claims import (
     WARM,
 )
 from rarefy.policy import grpo, pacs
-from rarefy.policy.batches import Batch, TaskProblems, join
+from rarefy.policy.batches import TaskProblems
+from rarefy.policy.dynamic import Dynamic
 from rarefy.policy.evaluation import Evaluation, evaluate
 from rarefy.policy.losses import token_mean
 from rarefy.policy.metrics import pass_at_k
 from rarefy.policy.ppo import PPO as PPOObjective
-from rarefy.policy.sampling import has_variance
 from rarefy.policy.tasks import COUNTDOWN, PERMUTE, Problem, Task, verified
 from rarefy.policy.trainer import Objective, PolicyTrainer, Sampler, plain
 
@@ -47,7 +47,6 @@ LENGTH = 40
 """Token limit of a completion; an expert's has 30 at most."""
 GROUP, MINIBATCHES = 8, 4
 TIMED = (GRPO, PACS, PPO)
-MOST_ROUNDS = 8
 
 
 class Size(NamedTuple):
@@ -171,17 +170,7 @@ def method(arm: str, policy: Any) -> tuple[Objective, Sampler]:
         **{name: pacs.PACS(score=score) for name, score in SCORES.items()},
     }
     objective = PPOObjective(policy) if arm == PPO else objectives[arm]
-    return objective, until_mixed if arm == DAPO else plain
-
-
-def until_mixed(trainer: PolicyTrainer, n_prompts: int) -> Batch:
-    """Draw until there are enough groups of both right and wrong completions: DAPO's sampler."""
-    kept: list[Batch] = []
-    while sum(map(len, kept)) < n_prompts and len(kept) < MOST_ROUNDS:
-        batch = trainer.draw(n_prompts)
-        kept.append(batch.select(has_variance(batch.groups)))
-    found = join(kept)
-    return found.select(range(min(n_prompts, len(found))))
+    return objective, Dynamic() if arm == DAPO else plain
 
 
 def history_figures(history: Sequence[dict[str, float]]) -> dict[str, float]:

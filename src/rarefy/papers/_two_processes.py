@@ -1,20 +1,17 @@
 """Two trainings at a time, each in a process of its own on one of torch's threads.
 
-A loop over a small policy spends its time in Python, so that threads would wait for each other. The
-processes start once (some seconds) and stay for the next call.
+A loop over a small policy spends its time in Python, so that threads would wait for each other.
+joblib's processes start once (some seconds) and stay for the next call.
 """
 
 from __future__ import annotations
 
-import atexit
-import multiprocessing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
 
-Result = TypeVar("Result")
+from joblib import Parallel, delayed, parallel_config
 
-_pool: ProcessPoolExecutor | None = None
+Result = TypeVar("Result")
 
 
 def in_two_processes(
@@ -29,25 +26,5 @@ def in_two_processes(
     arguments : sequence of dict
         Keyword arguments that can be sent; the longest work first.
     """
-    global _pool  # noqa: PLW0603
-    if len(arguments) == 1:
-        return [function(**arguments[0])]
-    if _pool is None:
-        # Not forked: a copy of a process with torch's threads in it may never come to run.
-        _pool = ProcessPoolExecutor(
-            2, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread
-        )
-        atexit.register(_pool.shutdown, wait=False, cancel_futures=True)
-    futures = [_pool.submit(function, **given) for given in arguments]
-    try:
-        return [future.result() for future in futures]
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        raise
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
+    with parallel_config(backend="loky", n_jobs=2, inner_max_num_threads=1):
+        return list(Parallel(batch_size=1)(delayed(function)(**given) for given in arguments))

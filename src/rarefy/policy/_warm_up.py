@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rarefy.models._checkpoint import load_checkpoint, save_checkpoint
-from rarefy.policy.tasks import TASKS, Task
+from rarefy.policy.tasks import TASKS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -115,32 +115,47 @@ def finish(
 
 
 def main(
-    description: str, train: Callable[..., None], *, steps: int, tasks: str, levels: Sequence[int]
+    description: str,
+    train: Callable[..., None],
+    *,
+    steps: int,
+    tasks: str | None = None,
+    levels: Sequence[int] | None = None,
+    target_success: float = 0.03,
 ) -> None:
-    """Read the command line and train."""
+    """Read the command line and train; scripts without a choice of tasks or levels have no option.
+
+    Parameters
+    ----------
+    description : str
+    train : callable
+        ``train(out, steps=, target_success=, seed=, device=)``, with ``tasks=`` and
+        ``target_level=`` where those are options.
+    steps, target_success
+        Defaults.
+    tasks : str, optional
+        Default names, with commas between.
+    levels : sequence of int, optional
+        What the target level may be.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--steps", type=int, default=steps, help="optimizer steps at most")
-    parser.add_argument("--tasks", default=tasks, help="names, with commas between")
-    parser.add_argument("--target-level", type=int, default=4, choices=levels)
-    parser.add_argument("--target-success", type=float, default=0.03)
+    if tasks is not None:
+        parser.add_argument("--tasks", default=tasks, help="names, with commas between")
+    if levels is not None:
+        parser.add_argument("--target-level", type=int, default=4, choices=levels)
+    parser.add_argument("--target-success", type=float, default=target_success)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    names = args.tasks.split(",")
-    unknown = sorted(set(names) - set(TASKS))
-    if unknown:
-        parser.error(f"--tasks has {', '.join(unknown)}; the tasks are {', '.join(TASKS)}")
+    given = vars(parser.parse_args())
+    if tasks is not None:
+        names = given["tasks"].split(",")
+        unknown = sorted(set(names) - set(TASKS))
+        if unknown:
+            parser.error(f"--tasks has {', '.join(unknown)}; the tasks are {', '.join(TASKS)}")
+        given["tasks"] = [TASKS[name] for name in names]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(args.threads)
-    chosen: list[Task] = [TASKS[name] for name in names]
-    train(
-        args.out,
-        steps=args.steps,
-        tasks=chosen,
-        target_level=args.target_level,
-        target_success=args.target_success,
-        seed=args.seed,
-        device=args.device,
-    )
+    torch.set_num_threads(given.pop("threads"))
+    train(given.pop("out"), **given)

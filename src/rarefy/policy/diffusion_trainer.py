@@ -132,19 +132,6 @@ class DiffusionTrainer(PolicyTrainer):
         """Mean-field log-probabilities and entropies under the policy now, with a gradient."""
         return self._scores(self.model, rollout, self._hidden)
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that the next steps depend on; a reference that moves too."""
-        state = super().state_dict()
-        if self.reference is not None and self.sync_every is not None:
-            state["reference"] = self.reference.state_dict()
-        return state
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where another trainer left off."""
-        super().load_state_dict(state)
-        if self.reference is not None and "reference" in state:
-            self.reference.load_state_dict(state["reference"])
-
     def _one_step(self) -> dict[str, float]:
         due = self.sync_every and self.step and self.step % self.sync_every == 0
         if due and self.reference is not None:

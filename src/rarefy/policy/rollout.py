@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -148,17 +148,73 @@ def generate(
         Where a prompt is empty or does not fit the model's context with its completion, or where
         an argument is out of range.
     """
-    _check(model, prompts, max_new_tokens, n_completions, temperature, generator)
     settings = model.generation_config
     eos = _ids(settings.eos_token_id if eos_token_id is None else eos_token_id)
     padding = settings.pad_token_id if pad_token_id is None else pad_token_id
     if padding is None:
         padding = eos[0] if eos else 0
+    return sample(
+        model,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        n_completions=n_completions,
+        temperature=temperature,
+        eos=eos,
+        padding=padding,
+        generator=generator,
+    )[0]
+
+
+class Writer(Protocol):
+    """Something beside the policy that writes into completions, such as tools that answer."""
+
+    def write(self, token: Tensor, rows: Tensor) -> Tensor:
+        """Put tokens in place of sampled ones, in place.
+
+        Parameters
+        ----------
+        token : int64 Tensor, shape (b,)
+            What was sampled, for the rows still in the batch.
+        rows : int64 Tensor, shape (b,)
+            Which completions those are.
+
+        Returns
+        -------
+        bool Tensor, shape (b,)
+            Which of them are the policy's own.
+        """
+
+    def read(self, ids: Tensor, rows: Tensor, t: int, own: Tensor) -> None:
+        """See what is written, (B, T), up to and with place t; ``own`` is of the running rows."""
+
+
+def sample(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    n_completions: int,
+    temperature: float,
+    eos: Sequence[int],
+    padding: int,
+    generator: torch.Generator | None,
+    writer: Writer | None = None,
+) -> tuple[Rollout, Tensor]:
+    """What :func:`generate` and rollouts with tools have in common, with its errors.
+
+    Returns
+    -------
+    rollout : Rollout
+    own : bool Tensor, shape (B, T)
+        Tokens that the policy sampled; all that count, without a writer. Only these end a
+        completion, and only these have entropies.
+    """
+    _check(model, prompts, max_new_tokens, n_completions, temperature, generator)
     prompt_ids, prompt_mask = left_pad(prompts, pad_token_id=padding, device=model.device)
     training = model.training
     model.eval()
     try:
-        sampled = _sample(
+        *sampled, own = _sample(
             model,
             prompt_ids,
             prompt_mask,
@@ -168,14 +224,16 @@ def generate(
             eos=torch.tensor(eos, dtype=torch.long, device=model.device),
             padding=padding,
             generator=generator,
+            writer=writer,
         )
     finally:
         model.train(training)
-    return Rollout(
+    rollout = Rollout(
         prompt_ids.repeat_interleave(n_completions, dim=0),
         prompt_mask.repeat_interleave(n_completions, dim=0),
         *sampled,
     )
+    return rollout, own
 
 
 class Scores(NamedTuple):
@@ -255,8 +313,9 @@ def _sample(
     eos: Tensor,
     padding: int,
     generator: torch.Generator | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Completion ids, their mask, logps, entropies, and which ended by themselves."""
+    writer: Writer | None,
+) -> tuple[Tensor, ...]:
+    """Completion ids, their mask, logps, entropies, which ended by themselves, own tokens."""
     n_rows, device = len(prompt_ids) * n_completions, prompt_ids.device
     out = model(
         input_ids=prompt_ids,
@@ -273,6 +332,7 @@ def _sample(
     position = prompt_mask.sum(1).repeat_interleave(n_completions)
     ids = torch.full((n_rows, max_new_tokens), padding, device=device)
     mask = torch.zeros_like(ids, dtype=torch.bool)
+    own = torch.zeros_like(mask)
     logps = torch.zeros_like(ids, dtype=torch.promote_types(logits.dtype, torch.float32))
     entropies = torch.zeros_like(logps)
     rows = torch.arange(n_rows, device=device)  # of the output, for those still in the batch
@@ -285,11 +345,15 @@ def _sample(
             token = p.argmax(-1)
         else:
             token = torch.multinomial(p, 1, generator=generator)[:, 0]
+        sampled = torch.ones_like(running) if writer is None else writer.write(token, rows)
         ids[rows, t] = token
         mask[rows, t] = running
+        own[rows, t] = running & sampled
         logps[rows, t] = log_p.gather(-1, token[:, None])[:, 0]
-        entropies[rows, t] = _entropy(p, log_p)
-        running = running & ~torch.isin(token, eos)
+        entropies[rows, t] = _entropy(p, log_p) * sampled
+        if writer is not None:
+            writer.read(ids, rows, t, running & sampled)
+        running = running & ~(sampled & torch.isin(token, eos))
         n_running = int(running.sum())
         if not n_running or t + 1 == max_new_tokens:
             break
@@ -313,7 +377,8 @@ def _sample(
     logps.masked_fill_(~mask, 0.0)
     entropies.masked_fill_(~mask, 0.0)
     width = int(mask.sum(1).max())
-    return ids[:, :width], mask[:, :width], logps[:, :width], entropies[:, :width], terminated
+    columns = (tensor[:, :width] for tensor in (ids, mask, logps, entropies))
+    return *columns, terminated, own[:, :width]
 
 
 def _positions(mask: Tensor) -> Tensor:

@@ -22,19 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from rarefy.policy.batches import Batch
 from rarefy.policy.evaluation import Evaluation, judged
-from rarefy.policy.rollout import (
-    Rollout,
-    Scores,
-    _check,
-    _entropy,
-    _log_softmax,
-    _positions,
-    left_pad,
-)
+from rarefy.policy.rollout import Rollout, Scores, sample
 from rarefy.policy.tasks import Problem, Task
 from rarefy.policy.trainer import Objective, PolicyTrainer
 
@@ -189,98 +180,52 @@ def generate_with_tools(
         an argument is out of range.
     """
     asked = [tokenizer(prompt)["input_ids"] for prompt in prompts]
-    _check(model, asked, max_new_tokens, n_completions, temperature, generator)
-    closing = torch.tensor(_closing_ids(tokenizer, env.close), device=model.device)
-    padding, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
-    prompt_ids, prompt_mask = left_pad(asked, pad_token_id=padding, device=model.device)
-    model.eval()
-    out = model(
-        input_ids=prompt_ids,
-        attention_mask=prompt_mask,
-        position_ids=_positions(prompt_mask),
-        use_cache=True,
-        logits_to_keep=1,
+    rollout, own = sample(
+        model,
+        asked,
+        max_new_tokens=max_new_tokens,
+        n_completions=n_completions,
+        temperature=temperature,
+        eos=[tokenizer.eos_token_id],
+        padding=tokenizer.pad_token_id,
+        generator=generator,
+        writer=_Results(tokenizer, env, model.device),
     )
-    cache = out.past_key_values
-    cache.batch_repeat_interleave(n_completions)
-    logits = out.logits[:, -1].repeat_interleave(n_completions, dim=0)
-    prompt_ids, prompt_mask, attend, position = (
-        tensor.repeat_interleave(n_completions, dim=0)
-        for tensor in (
-            prompt_ids,
-            prompt_mask,
-            pad(prompt_mask, (0, max_new_tokens), value=True),
-            prompt_mask.sum(1),
-        )
-    )
-    n_rows, width = prompt_ids.shape
-    ids = torch.full((n_rows, max_new_tokens), padding, device=model.device)
-    mask = torch.zeros_like(ids, dtype=torch.bool)
-    own = torch.zeros_like(mask)
-    logps = torch.zeros_like(ids, dtype=torch.promote_types(logits.dtype, torch.float32))
-    entropies = torch.zeros_like(logps)
-    rows = torch.arange(n_rows, device=model.device)  # of the output, for those in the batch
-    running = torch.ones(n_rows, dtype=torch.bool, device=model.device)
-    results: dict[int, deque[int]] = {}  # tokens that the environment has still to write
+    return ToolRollout(rollout, own)
 
-    for t in range(max_new_tokens):
-        log_p = _log_softmax(logits, temperature)
-        p = log_p.exp()
-        if temperature == 0:
-            token = p.argmax(-1)
-        else:
-            token = torch.multinomial(p, 1, generator=generator)[:, 0]
-        sampled = torch.ones_like(running)
-        if results:
-            places = rows.tolist()
-            for place, row in enumerate(places):
-                if row in results:
-                    token[place] = results[row].popleft()
-                    sampled[place] = False
-                    if not results[row]:
-                        del results[row]
-        ids[rows, t] = token
-        mask[rows, t] = running
-        own[rows, t] = running & sampled
-        logps[rows, t] = log_p.gather(-1, token[:, None])[:, 0]
-        entropies[rows, t] = _entropy(p, log_p) * sampled
-        for place in (running & sampled & torch.isin(token, closing)).nonzero()[:, 0].tolist():
-            row = int(rows[place])
-            written = tokenizer.decode(ids[row, : t + 1], skip_special_tokens=True)
-            reply = env.reply(written)
+
+class _Results:
+    """Writes what tools answer behind the calls, a token at a step."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, env: ToolEnv, device: torch.device
+    ) -> None:
+        self.tokenizer, self.env = tokenizer, env
+        self.closing = torch.tensor(_closing_ids(tokenizer, env.close), device=device)
+        self.pending: dict[int, deque[int]] = {}
+        """By completion, the tokens still to be written."""
+
+    def write(self, token: Tensor, rows: Tensor) -> Tensor:
+        """Put the next token of each pending result in place of what was sampled."""
+        own = torch.ones_like(token, dtype=torch.bool)
+        if self.pending:
+            for place, row in enumerate(rows.tolist()):
+                if row in self.pending:
+                    token[place] = self.pending[row].popleft()
+                    own[place] = False
+                    if not self.pending[row]:
+                        del self.pending[row]
+        return own
+
+    def read(self, ids: Tensor, rows: Tensor, t: int, own: Tensor) -> None:
+        """Answer the calls that end here."""
+        ends = torch.isin(ids[rows, t], self.closing)
+        for row in rows[own & ends].tolist():
+            written = self.tokenizer.decode(ids[row, : t + 1], skip_special_tokens=True)
+            reply = self.env.reply(written)
             if reply:
-                results[row] = deque(tokenizer(reply, add_special_tokens=False)["input_ids"])
-        running = running & ~(sampled & (token == eos))
-        n_running = int(running.sum())
-        if not n_running or t + 1 == max_new_tokens:
-            break
-        # Copying the cache costs about a step, so rows leave by halves and not one by one.
-        if 2 * n_running <= len(rows):
-            kept = running.nonzero()[:, 0]
-            cache.batch_select_indices(kept)
-            rows, token, attend, position = rows[kept], token[kept], attend[kept], position[kept]
-            running = running[kept]
-        logits = model(
-            input_ids=token[:, None],
-            attention_mask=attend[:, : width + t + 1],
-            position_ids=(position + t)[:, None],
-            past_key_values=cache,
-            use_cache=True,
-        ).logits[:, -1]
-
-    terminated = mask.new_ones(n_rows)
-    terminated[rows[running]] = False
-    longest = int(mask.sum(1).max())
-    rollout = Rollout(
-        prompt_ids,
-        prompt_mask,
-        ids.masked_fill(~mask, padding)[:, :longest],
-        mask[:, :longest],
-        logps.masked_fill(~mask, 0.0)[:, :longest],
-        entropies.masked_fill(~mask, 0.0)[:, :longest],
-        terminated,
-    )
-    return ToolRollout(rollout, own[:, :longest])
+                tokens = self.tokenizer(reply, add_special_tokens=False)["input_ids"]
+                self.pending[row] = deque(tokens)
 
 
 def _closing_ids(tokenizer: PreTrainedTokenizerBase, close: str) -> list[int]:

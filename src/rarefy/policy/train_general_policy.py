@@ -12,17 +12,15 @@ The loop is in ``_warm_up``, the model and its batches as in ``train_policy``.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import random
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from rarefy.models.characters import character_model, character_tokenizer
-from rarefy.policy._warm_up import PEAK_RATE, finish, warm_up
+from rarefy.policy._warm_up import PEAK_RATE, finish, main, warm_up
 from rarefy.policy.tasks import COUNTDOWN, PERMUTE, REWRITE, SORT, Task
 from rarefy.policy.train_policy import BATCH, encode, report, success
 
@@ -135,26 +133,5 @@ Trained by `python -m rarefy.policy.train_general_policy`.
 """
 
 
-def main() -> None:
-    """Read the command line and train."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--steps", type=int, default=1500, help="optimizer steps at most")
-    parser.add_argument("--target-success", type=float, default=0.8)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(args.threads)
-    train(
-        args.out,
-        steps=args.steps,
-        target_success=args.target_success,
-        seed=args.seed,
-        device=args.device,
-    )
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__.splitlines()[0], train, steps=1500, target_success=0.8)

@@ -21,6 +21,7 @@ Departures: the rivals' constants are from those papers as card 09 recalls them:
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,15 +32,10 @@ Ids = Sequence[int]
 
 
 @dataclass(frozen=True)
-class _OfLength:
-    """A reward made of another and the completion's length."""
+class _Shaped(ABC):
+    """A reward made of another and the completions' token ids."""
 
     reward: RewardFunction
-    limit: int
-
-    def __post_init__(self) -> None:
-        if self.limit < 1:
-            raise ValueError(f"limit is {self.limit}; at least one token is wanted")
 
     @property
     def __name__(self) -> str:
@@ -60,14 +56,47 @@ class _OfLength:
         ValueError
             Without ``completion_ids``, or with another number of them than of prompts.
         """
-        scores, ids = _scores(self, prompts, completions, completion_ids, columns)
+        if completion_ids is None or len(completion_ids) != len(prompts):
+            given = "none" if completion_ids is None else len(completion_ids)
+            raise ValueError(
+                f"{self.__name__!r} judges lengths, but completion_ids has {given} rows for "
+                f"{len(prompts)} prompts; pass the token ids of each completion"
+            )
+        values = self.reward(prompts, completions, completion_ids, **columns)
+        scores = check_rewards(values, rows=len(prompts), name=_name(self.reward))
+        return self._of_batch(prompts, scores, completion_ids)
+
+    @abstractmethod
+    def _of_batch(
+        self, prompts: Sequence[Any], scores: list[float | None], ids: Sequence[Ids]
+    ) -> list[float | None]:
+        """The rewards, from what the other says."""
+
+
+@dataclass(frozen=True)
+class _OfLength(_Shaped):
+    """One that looks at each completion by itself."""
+
+    limit: int
+
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise ValueError(f"limit is {self.limit}; at least one token is wanted")
+
+    def _of_batch(
+        self,
+        prompts: Sequence[Any],  # noqa: ARG002
+        scores: list[float | None],
+        ids: Sequence[Ids],
+    ) -> list[float | None]:
         return [
             None if score is None else self._shaped(score, row)
             for score, row in zip(scores, ids, strict=True)
         ]
 
+    @abstractmethod
     def _shaped(self, score: float, ids: Ids) -> float:
-        raise NotImplementedError
+        """The reward of a completion, from what the other says of it."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +132,7 @@ class Truncation(_OfLength):
 
 
 @dataclass(frozen=True)
-class DifficultyAwareTruncation:
+class DifficultyAwareTruncation(_Shaped):
     """DA-DLER's penalty: the oftener a prompt is solved, the shorter its limit.
 
     The completions of a prompt, whichever rows of the batch they are, are judged at the largest
@@ -134,7 +163,6 @@ class DifficultyAwareTruncation:
     [1.0, 0.0, 0.0, 1.0]
     """
 
-    reward: RewardFunction
     limits: Sequence[int]
     thresholds: Sequence[float]
     eos_token_id: int | Sequence[int]
@@ -152,26 +180,9 @@ class DifficultyAwareTruncation:
         if thresholds != sorted(set(thresholds)):
             raise ValueError(f"thresholds is {thresholds}; rising shares are wanted")
 
-    @property
-    def __name__(self) -> str:
-        """The name that trainers log the reward under."""
-        return f"{_name(self.reward)}_difficultyawaretruncation"
-
-    def __call__(
-        self,
-        prompts: Sequence[Any],
-        completions: Sequence[Any],
-        completion_ids: Sequence[Ids] | None = None,
-        **columns: Any,
+    def _of_batch(
+        self, prompts: Sequence[Any], scores: list[float | None], ids: Sequence[Ids]
     ) -> list[float | None]:
-        """Score each row of the batch; None where the other reward gives None.
-
-        Raises
-        ------
-        ValueError
-            Without ``completion_ids``, or with another number of them than of prompts.
-        """
-        scores, ids = _scores(self, prompts, completions, completion_ids, columns)
         rows_of: dict[str, list[int]] = {}
         for row, prompt in enumerate(prompts):
             if scores[row] is not None:
@@ -248,24 +259,6 @@ class Cosine(_OfLength):
     def _shaped(self, score: float, ids: Ids) -> float:
         share = (1 + math.cos(math.pi * min(len(ids) / self.limit, 1.0))) / 2
         return score * (self.low + (1 - self.low) * share)
-
-
-def _scores(
-    shaped: Any,
-    prompts: Sequence[Any],
-    completions: Sequence[Any],
-    completion_ids: Sequence[Ids] | None,
-    columns: dict[str, Any],
-) -> tuple[list[float | None], Sequence[Ids]]:
-    """What the inner reward says, checked, and the token ids."""
-    if completion_ids is None or len(completion_ids) != len(prompts):
-        given = "none" if completion_ids is None else len(completion_ids)
-        raise ValueError(
-            f"{shaped.__name__!r} judges lengths, but completion_ids has {given} rows for "
-            f"{len(prompts)} prompts; pass the token ids of each completion"
-        )
-    values = shaped.reward(prompts, completions, completion_ids, **columns)
-    return check_rewards(values, rows=len(prompts), name=_name(shaped.reward)), completion_ids
 
 
 def _ended(ids: Ids, eos_token_id: int | Sequence[int]) -> bool:

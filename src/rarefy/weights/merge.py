@@ -10,7 +10,8 @@ Source: DLER (arXiv 2510.15110), section on update-selective merging; trimming a
 2306.01708) without its election of signs. Departures: the paper does not say whether updates are
 ranked over the whole model or within each tensor: ``scope`` chooses, the whole model by default.
 Ranking is exact: a radix selection over the bits of ``|Delta|`` in float32, whose order as integers
-is their order as numbers, in two passes of bounded memory.
+is their order as numbers, in two passes of bounded memory. (``rarefy.kernels``' selection wants the
+updates in memory, a third copy of the model or, in bfloat16, a double one.)
 """
 
 from __future__ import annotations
