@@ -15,9 +15,9 @@ import torch
 from _timing import interleaved, row
 from rarefy.models import SHIPPED, open_model
 from rarefy.policy.ahpo import AHPO
-from rarefy.policy.batches import TaskProblems
 from rarefy.policy.grpo import GRPO
 from rarefy.policy.losses import token_mean
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.tasks import PERMUTE, REWRITE, Problem, verified
 from rarefy.policy.trainer import Objective, PolicyTrainer
 

@@ -13,8 +13,8 @@ import torch
 
 from _timing import interleaved, row
 from rarefy.models.opening import SHIPPED, open_model
-from rarefy.policy.batches import TaskProblems
 from rarefy.policy.dler import DLER
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.tasks import COUNTDOWN, PERMUTE, verified
 from rarefy.policy.trainer import PolicyTrainer
 from rarefy.rewards.length import Laser, Truncation

@@ -15,7 +15,8 @@ import torch
 from _timing import interleaved, row
 from rarefy.models import SHIPPED, open_model
 from rarefy.papers._vspo_training import ENV, PRS
-from rarefy.policy.batches import Batch, TaskProblems
+from rarefy.policy.batches import Batch
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.tasks.kbqa import KB_QA
 from rarefy.policy.tools import ToolTrainer
 from rarefy.policy.train_tool_policy import demonstration

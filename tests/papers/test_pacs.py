@@ -34,9 +34,9 @@ from rarefy.papers._pacs_training import (
     method,
     step_seconds,
 )
-from rarefy.policy.batches import TaskProblems
 from rarefy.policy.dynamic import Dynamic
 from rarefy.policy.grpo import GRPO
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.tasks import COUNTDOWN
 from rarefy.policy.trainer import PolicyTrainer
 

@@ -17,9 +17,9 @@ from rarefy.policy.ahpo import (
     expert_in_group,
     luffy_loss,
 )
-from rarefy.policy.batches import TaskProblems
 from rarefy.policy.grpo import GRPO
 from rarefy.policy.losses import token_mean
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.rollout import score
 from rarefy.policy.tasks import COUNTDOWN, SORT, credited, verified
 from rarefy.policy.trainer import PolicyTrainer, plain

@@ -8,10 +8,10 @@ import torch
 
 from rarefy.models import character_model, character_tokenizer
 from rarefy.policy import canvas as module
-from rarefy.policy.batches import TaskProblems
 from rarefy.policy.canvas import Canvas, evaluate_canvas, fill, on_canvas
 from rarefy.policy.diffusion_sft import fine_tune
 from rarefy.policy.mean_field import mean_field_scores
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.tasks import COUNTDOWN
 
 TOKENIZER = character_tokenizer()

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from rarefy.models import character_model, character_tokenizer
-from rarefy.policy.batches import TaskProblems
 from rarefy.policy.canvas import Canvas
 from rarefy.policy.diffusion_trainer import DiffusionTrainer
 from rarefy.policy.igpo import IGPO, Inpainting
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.tasks import COUNTDOWN
 
 TOKENIZER = character_tokenizer()

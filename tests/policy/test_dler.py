@@ -243,3 +243,8 @@ def test_frontier_refuses_what_does_not_fit():
         accuracy_at_budget([True], [1, 2], 3)
     with pytest.raises(ValueError, match="two axes|\\(problems, completions\\)"):
         parallel_curve([True], [1])
+
+
+def test_a_dual_clip_within_the_upper_clip_is_refused_at_once():
+    with pytest.raises(ValueError, match="dual_clip is 1.2"):
+        DLER(dual_clip=1.2)

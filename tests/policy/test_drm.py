@@ -5,9 +5,9 @@ import torch
 
 from rarefy.models.characters import character_model, character_tokenizer
 from rarefy.policy.advantages import group_norm
-from rarefy.policy.batches import TaskProblems
 from rarefy.policy.drm import DRM, WithReasoning, combine
 from rarefy.policy.grpo import GRPO
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.tasks import COUNTDOWN
 from rarefy.policy.trainer import PolicyTrainer
 from rarefy.rewards.dimensions import Coherence, Confidence, DimensionReward

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rarefy.models import SHIPPED, open_model
-from rarefy.policy.batches import Batch, RowProblems, TaskProblems
+from rarefy.policy.batches import Batch
 from rarefy.policy.grpo import GRPO
 from rarefy.policy.hints import FixedHint, HintPolicy, all_wrong, hint_prefix, marked, told
+from rarefy.policy.problems import RowProblems, TaskProblems
 from rarefy.policy.rollout import Rollout, score
 from rarefy.policy.tasks import COUNTDOWN, TASKS, Problem, hinted, verified
 from rarefy.policy.trainer import PolicyTrainer, plain

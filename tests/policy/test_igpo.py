@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rarefy.models import character_model, character_tokenizer
-from rarefy.policy.batches import TaskProblems
 from rarefy.policy.canvas import Canvas, on_canvas
 from rarefy.policy.diffusion_trainer import DiffusionTrainer
 from rarefy.policy.grpo import GRPO
 from rarefy.policy.igpo import IGPO, Inpainting, igpo_loss, replacements, top_entropy
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.tasks import COUNTDOWN
 from rarefy.policy.trainer import PolicyTrainer, plain
 
@@ -215,3 +215,23 @@ def test_shares_out_of_range_are_refused():
     with pytest.raises(ValueError, match="share is 2"):
         replacements(torch.ones(1, 2).bool(), torch.ones(1, 2).bool(), share=2,
                      generator=generator())  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"eta": (0.6, 0.2)}, "eta is"),
+        ({"size": (0, 4)}, "size is"),
+        ({"share": 1.5}, "share is"),
+        ({"tau": -0.1}, "tau is"),
+        ({"room": -1}, "room is"),
+    ],
+)
+def test_hints_out_of_range_are_refused_at_once(options, says):
+    with pytest.raises(ValueError, match=says):
+        Inpainting(**options)
+
+
+def test_a_ratio_of_no_kind_is_refused_at_once():
+    with pytest.raises(ValueError, match="ratio must be"):
+        IGPO(ratio="group")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from rarefy.models.characters import character_model, character_tokenizer
-from rarefy.policy.batches import TaskProblems
 from rarefy.policy.imitation import SFT, expert_rollout, experts, has_expert
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.rollout import score
 from rarefy.policy.tasks import COUNTDOWN, PERMUTE, SORT, verified
 from rarefy.policy.train_policy import encode

@@ -8,9 +8,10 @@ import torch
 
 from rarefy.models.characters import character_model, character_tokenizer
 from rarefy.policy.advantages import rloo
-from rarefy.policy.batches import Batch, TaskProblems
+from rarefy.policy.batches import Batch
 from rarefy.policy.grpo import RLOO
 from rarefy.policy.pacs import PACS, auc, class_weights, pacs_loss
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.rollout import generate, score
 from rarefy.policy.tasks import COUNTDOWN
 from rarefy.policy.trainer import PolicyTrainer

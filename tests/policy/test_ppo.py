@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from rarefy.models.characters import character_model, character_tokenizer
-from rarefy.policy.batches import Batch, TaskProblems
+from rarefy.policy.batches import Batch
 from rarefy.policy.ppo import PPO
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.rollout import concatenate, generate, score
 from rarefy.policy.tasks import COUNTDOWN
 from rarefy.policy.trainer import PolicyTrainer

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from rarefy.models import character_model, character_tokenizer
-from rarefy.policy.batches import TaskProblems
 from rarefy.policy.grpo import GRPO
 from rarefy.policy.losses import token_mean
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.rollout import generate, score
 from rarefy.policy.tasks.kbqa import KB_QA, TOOLS
 from rarefy.policy.tools import (

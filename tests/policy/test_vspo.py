@@ -312,3 +312,10 @@ def test_a_bad_store_is_refused():
         TaskValueStore(pool(2), seed=0, ema=1)
     with pytest.raises(ValueError, match="explore is 0"):
         TaskValueStore(pool(2), seed=0, explore=0)
+
+
+def test_a_mean_of_no_kind_and_lone_completions_are_refused():
+    with pytest.raises(ValueError, match="mean must be"):
+        VSPO(mean="groups")
+    with pytest.raises(ValueError, match="at least 2 completions"):
+        task_value(torch.zeros(3, 1))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rarefy.models import LanguageModel
     from rarefy.policy.bakeoff import Mark, Setting
-    from rarefy.policy.batches import Problems
+    from rarefy.policy.problems import Problems
     from rarefy.policy.tasks import Problem, Task
     from rarefy.rewards import RewardFunction
 
@@ -225,7 +225,7 @@ def _of_tasks(
 ) -> tuple[Callable[[], Problems], list[Problem], RewardFunction]:
     import random
 
-    from rarefy.policy.batches import TaskProblems
+    from rarefy.policy.problems import TaskProblems
     from rarefy.policy.tasks import LEVELS, TASKS, verified
 
     names = _names(settings["task"], known=list(TASKS), option="--task")
@@ -242,7 +242,7 @@ def _of_tasks(
 
 
 def _of_rows(path: Path, seed: int) -> tuple[Callable[[], Problems], list[Problem]]:
-    from rarefy.policy.batches import RowProblems, read_jsonl
+    from rarefy.policy.problems import RowProblems, read_jsonl
 
     try:
         rows = read_jsonl(path)

@@ -16,13 +16,13 @@ import torch
 from rarefy.models.opening import SHIPPED, open_model
 from rarefy.papers._dler_claims import CLIP, DA, DLER_ARM, GRPO_ARM, LASER, MERGED, NORM, WARM
 from rarefy.policy.advantages import group_norm
-from rarefy.policy.batches import TaskProblems
 from rarefy.policy.dler import DLER
 from rarefy.policy.dynamic import Dynamic
 from rarefy.policy.evaluation import Evaluation, evaluate
 from rarefy.policy.frontier import ParallelCurve, parallel_curve
 from rarefy.policy.grpo import GRPO
 from rarefy.policy.losses import importance_ratio, token_mean
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.tasks import COUNTDOWN, PERMUTE, Problem, verified
 from rarefy.policy.trainer import Objective, PolicyTrainer, plain
 from rarefy.rewards import RewardFunction

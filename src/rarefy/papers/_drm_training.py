@@ -22,10 +22,10 @@ from rarefy.papers._drm_scorers import (
     sample,
     warm_start,
 )
-from rarefy.policy.batches import TaskProblems
 from rarefy.policy.drm import DRM, Mode, WithReasoning
 from rarefy.policy.evaluation import Evaluation, evaluate
 from rarefy.policy.preference import pairs_from_scores, train_on_pairs
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.tasks import COUNTDOWN, PERMUTE, Problem
 from rarefy.policy.tasks.traces import trace_valid
 from rarefy.policy.trainer import PolicyTrainer

@@ -29,11 +29,10 @@ from rarefy.papers._ghpo_claims import (
     WHOLE,
 )
 from rarefy.policy import grpo, imitation
-from rarefy.policy.batches import Problems, TaskProblems
 from rarefy.policy.dynamic import Dynamic
 from rarefy.policy.evaluation import evaluate
 from rarefy.policy.hints import FixedHint, HintPolicy
-from rarefy.policy.staged import StagedProblems
+from rarefy.policy.problems import Problems, StagedProblems, TaskProblems
 from rarefy.policy.tasks import COUNTDOWN, Problem, verified
 from rarefy.policy.trainer import PolicyTrainer, Sampler, plain
 

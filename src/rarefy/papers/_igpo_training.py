@@ -19,12 +19,12 @@ from rarefy.papers._igpo_claims import (
     UNFILTERED,
     WHOLE,
 )
-from rarefy.policy.batches import TaskProblems
 from rarefy.policy.canvas import Canvas, evaluate_canvas
 from rarefy.policy.diffusion_sft import expert, fine_tune
 from rarefy.policy.diffusion_trainer import DiffusionTrainer
 from rarefy.policy.igpo import IGPO as Objective
 from rarefy.policy.igpo import Inpainting
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.tasks import COUNTDOWN, Problem
 from rarefy.policy.train_diffusion_policy import revealed
 from rarefy.policy.trainer import Sampler, plain

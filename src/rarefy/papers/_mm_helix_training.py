@@ -31,9 +31,10 @@ from rarefy.papers._mm_helix_claims import (
     WARM,
 )
 from rarefy.policy import ahpo, grpo, imitation
-from rarefy.policy.batches import Batch, TaskProblems
+from rarefy.policy.batches import Batch
 from rarefy.policy.evaluation import Evaluation, evaluate
 from rarefy.policy.losses import token_mean
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.tasks import COUNTDOWN, PERMUTE, REWRITE, SORT, Problem, Task, helix, verified
 from rarefy.policy.tasks.serg import build, reflecting
 from rarefy.policy.trainer import Objective, PolicyTrainer, Sampler, plain

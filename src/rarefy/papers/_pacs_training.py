@@ -31,12 +31,12 @@ from rarefy.papers._pacs_claims import (
     WARM,
 )
 from rarefy.policy import grpo, pacs
-from rarefy.policy.batches import TaskProblems
 from rarefy.policy.dynamic import Dynamic
 from rarefy.policy.evaluation import Evaluation, evaluate
 from rarefy.policy.losses import token_mean
 from rarefy.policy.metrics import pass_at_k
 from rarefy.policy.ppo import PPO as PPOObjective
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.tasks import COUNTDOWN, PERMUTE, Problem, Task, verified
 from rarefy.policy.trainer import Objective, PolicyTrainer, Sampler, plain
 

@@ -16,7 +16,7 @@ from rarefy.papers._vspo_claims import (
     UNSMOOTHED,
     VSPO_PRS,
 )
-from rarefy.policy.batches import TaskProblems
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.rollout import score
 from rarefy.policy.tasks.kbqa import KB_QA, TOOLS
 from rarefy.policy.tools import ToolEnv, ToolRollout, ToolTrainer, evaluate_with_tools

@@ -46,7 +46,7 @@ PAPER = Paper(
     ),
     usage="""\
 from rarefy.models import SHIPPED, open_model
-from rarefy.policy.batches import TaskProblems
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.canvas import Canvas
 from rarefy.policy.diffusion_trainer import DiffusionTrainer
 from rarefy.policy.igpo import IGPO, Inpainting

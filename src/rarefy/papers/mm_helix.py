@@ -58,7 +58,7 @@ PAPER = Paper(
     usage="""\
 from rarefy.models import SHIPPED, open_model
 from rarefy.policy.ahpo import AHPO
-from rarefy.policy.batches import TaskProblems
+from rarefy.policy.problems import TaskProblems
 from rarefy.policy.tasks import PERMUTE, SORT, verified
 from rarefy.policy.trainer import PolicyTrainer
 

@@ -11,7 +11,8 @@ Sampling
     ``sampling``     :class:`DynamicSampler`: draw until enough groups pass a filter;
     ``curricula``    :class:`Uniform`, :class:`Staged`, :class:`SuccessBand`.
 Training
-    ``batches``      :class:`TaskProblems`, :class:`RowProblems`, and the :class:`Batch` of a step;
+    ``problems``     :class:`TaskProblems`, :class:`RowProblems`, :class:`StagedProblems`;
+    ``batches``      the :class:`Batch` of a step;
     ``trainer``      :class:`PolicyTrainer`: the loop, with an objective and a sampler;
     ``evaluation``   :func:`evaluate`: success and pass@k by level.
     ``frontier``     accuracy against length, and what more attempts are worth;
@@ -46,7 +47,7 @@ from rarefy.policy.advantages import (
     rloo,
 )
 from rarefy.policy.ahpo import AHPO, LUFFY, ahpo_loss, luffy_loss
-from rarefy.policy.batches import Batch, Problems, RowProblems, TaskProblems, join, read_jsonl
+from rarefy.policy.batches import Batch, join
 from rarefy.policy.canvas import Canvas, evaluate_canvas
 from rarefy.policy.curricula import Curriculum, Staged, SuccessBand, Uniform
 from rarefy.policy.diffusion_sft import fine_tune
@@ -88,6 +89,7 @@ from rarefy.policy.metrics import (
 from rarefy.policy.pacs import PACS, pacs_loss
 from rarefy.policy.ppo import PPO
 from rarefy.policy.preference import dpo_loss, pairs_from_scores, train_on_pairs
+from rarefy.policy.problems import Problems, RowProblems, StagedProblems, TaskProblems, read_jsonl
 from rarefy.policy.rollout import Rollout, Scores, concatenate, generate, left_pad, score
 from rarefy.policy.sampling import (
     Draw,
@@ -98,7 +100,6 @@ from rarefy.policy.sampling import (
     NotEnoughGroups,
     has_variance,
 )
-from rarefy.policy.staged import StagedProblems
 from rarefy.policy.tools import ToolEnv, ToolTrainer, evaluate_with_tools, generate_with_tools
 from rarefy.policy.trainer import Objective, PolicyTrainer, Sampler, plain
 from rarefy.policy.values import TaskValueStore

@@ -21,7 +21,6 @@ import torch
 from rarefy.evidence.figures import to_svg
 from rarefy.evidence.files import write_whole
 from rarefy.policy.ahpo import AHPO
-from rarefy.policy.batches import Problems
 from rarefy.policy.dler import DLER
 from rarefy.policy.dynamic import Dynamic
 from rarefy.policy.grpo import GRPO, RLOO
@@ -29,6 +28,7 @@ from rarefy.policy.hints import HintPolicy, Template
 from rarefy.policy.losses import token_mean
 from rarefy.policy.metrics import pass_at_k
 from rarefy.policy.pacs import PACS
+from rarefy.policy.problems import Problems
 from rarefy.policy.rollout import generate
 from rarefy.policy.tasks import Problem
 from rarefy.policy.trainer import Objective, PolicyTrainer, Sampler, plain

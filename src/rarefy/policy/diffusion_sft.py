@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rarefy.policy.batches import Problems
 from rarefy.policy.canvas import on_canvas
 from rarefy.policy.diffusion import diffusion_loss
+from rarefy.policy.problems import Problems
 from rarefy.policy.rollout import left_pad
 from rarefy.policy.tasks import Problem
 

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rarefy.policy.batches import Batch, Problems
+from rarefy.policy.batches import Batch
 from rarefy.policy.canvas import Canvas, fill
 from rarefy.policy.mean_field import Estimator, hidden_places, mask_shares, mean_field_scores
+from rarefy.policy.problems import Problems
 from rarefy.policy.rollout import Rollout, Scores
 from rarefy.policy.tasks import Problem
 from rarefy.policy.trainer import PolicyTrainer

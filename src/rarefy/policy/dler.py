@@ -154,6 +154,11 @@ class DLER:
     def __post_init__(self) -> None:
         if self.whiten_over not in ("samples", "tokens"):
             raise ValueError(f'whiten_over must be "samples" or "tokens", got {self.whiten_over!r}')
+        if self.dual_clip is not None and self.dual_clip <= 1 + self.eps_high:
+            raise ValueError(
+                f"dual_clip is {self.dual_clip}; more than 1 + eps_high = {1 + self.eps_high:g}, "
+                "or None for no bound, is wanted"
+            )
 
     def advantages(self, batch: Batch) -> Tensor:
         """Rewards centred in their groups and scaled over the batch, (B,)."""

@@ -167,6 +167,10 @@ class IGPO:
     beta: float = 0.01
     ratio: Literal["sequence", "token"] = "sequence"
 
+    def __post_init__(self) -> None:
+        if self.ratio not in ("sequence", "token"):
+            raise ValueError(f'ratio must be "sequence" or "token", got {self.ratio!r}')
+
     def advantages(self, batch: Batch) -> Tensor:
         """Rewards less their group's mean, (B,)."""
         return group_norm(batch.rewards, batch.group_size, scale="none")
@@ -220,6 +224,18 @@ class Inpainting:
     room: int = 0
     stretched: bool = False
     mark: str = "#"
+
+    def __post_init__(self) -> None:
+        low, high = self.eta
+        if not 0 <= low <= high <= 1:
+            raise ValueError(f"eta is {self.eta}; two rising shares from 0 to 1 are wanted")
+        if not 1 <= self.size[0] <= self.size[1]:
+            raise ValueError(f"size is {self.size}; two rising numbers of tokens are wanted")
+        for name in ("share", "tau"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; a share from 0 to 1 is wanted")
+        if self.room < 0:
+            raise ValueError(f"room is {self.room}; 0 places or more are wanted")
 
     def __call__(self, trainer: PolicyTrainer, n_prompts: int) -> Batch:
         """Roll out the next problems, and inpaint where nothing is right."""

@@ -32,8 +32,9 @@ import torch
 from torch import Tensor, nn
 
 from rarefy.policy.advantages import reward_tensor
-from rarefy.policy.batches import Batch, Problems
+from rarefy.policy.batches import Batch
 from rarefy.policy.metrics import clip_stats, completion_stats, group_outcomes
+from rarefy.policy.problems import Problems
 from rarefy.policy.rollout import Rollout, Scores, generate, score
 from rarefy.policy.tasks import Problem
 from rarefy.rewards import RewardFunction

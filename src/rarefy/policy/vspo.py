@@ -57,6 +57,11 @@ def task_value(rewards: Tensor, *, r_max: float = 1.0) -> Tensor:
     Tensor, shape (groups,)
         At least 0; 0 exactly where all rewards of a group are equal.
 
+    Raises
+    ------
+    ValueError
+        Where a task has fewer than two completions.
+
     Warns
     -----
     RuntimeWarning
@@ -67,6 +72,11 @@ def task_value(rewards: Tensor, *, r_max: float = 1.0) -> Tensor:
     >>> task_value(torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]]))
     tensor([0.3750, 0.0000])
     """
+    if rewards.ndim != 2 or rewards.shape[1] < 2:
+        raise ValueError(
+            f"rewards has shape {tuple(rewards.shape)}; (groups, completions) with at least 2 "
+            "completions of each task is wanted"
+        )
     mean = rewards.mean(dim=1)
     if bool((mean > r_max + 1e-6).any()):
         warnings.warn(
@@ -226,6 +236,10 @@ class VSPO:
     eps_high: float = 0.2
     kl_coef: float = 0.001
     mean: Literal["weights", "slots"] = "weights"
+
+    def __post_init__(self) -> None:
+        if self.mean not in ("weights", "slots"):
+            raise ValueError(f'mean must be "weights" or "slots", got {self.mean!r}')
 
     def advantages(self, batch: Batch) -> Tensor:
         """Rewards normalised within their groups, (B,)."""

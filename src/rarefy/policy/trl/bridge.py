@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
-from rarefy.policy.batches import Batch, text_of
+from rarefy.policy.batches import Batch
+from rarefy.policy.problems import text_of
 from rarefy.policy.rollout import Rollout, Scores
 from rarefy.policy.tasks import Problem
 from rarefy.policy.trainer import random_stream
